@@ -1,0 +1,153 @@
+//! Events: durable, sequenced facts (EVT-*). Every topic of row EVT-5 is a variant here.
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::container::Any;
+use crate::task::ExitStatus;
+use crate::{
+    ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, Result, SnapshotKey, Timestamp,
+};
+
+/// Position in the event log: dense, starting at 1, monotone over restarts (I5).
+pub type EventSequence = u64;
+
+/// A stored event (EVT-2).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Its position.
+    pub sequence: EventSequence,
+    /// When it was published.
+    pub at: Timestamp,
+    /// Its namespace.
+    pub namespace: NamespaceName,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened. The payloads are those of EVT-6, CTR-9, IMG-6, SNP-23, NS-7.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(tag = "topic", content = "payload")]
+pub enum Event {
+    #[serde(rename = "/namespaces/create")]
+    NamespaceCreate { name: NamespaceName, labels: Labels },
+    #[serde(rename = "/namespaces/update")]
+    NamespaceUpdate { name: NamespaceName, labels: Labels },
+    #[serde(rename = "/namespaces/delete")]
+    NamespaceDelete { name: NamespaceName },
+    #[serde(rename = "/containers/create")]
+    ContainerCreate { id: ContainerId, image: Option<ImageName>, runtime: String },
+    #[serde(rename = "/containers/update")]
+    ContainerUpdate {
+        id: ContainerId,
+        image: Option<ImageName>,
+        labels: Labels,
+        snapshot_key: Option<SnapshotKey>,
+    },
+    #[serde(rename = "/containers/delete")]
+    ContainerDelete { id: ContainerId },
+    #[serde(rename = "/content/create")]
+    ContentCreate { digest: Digest, size: u64 },
+    #[serde(rename = "/content/delete")]
+    ContentDelete { digest: Digest },
+    #[serde(rename = "/images/create")]
+    ImageCreate { name: ImageName, labels: Labels },
+    #[serde(rename = "/images/update")]
+    ImageUpdate { name: ImageName, labels: Labels },
+    #[serde(rename = "/images/delete")]
+    ImageDelete { name: ImageName },
+    #[serde(rename = "/snapshot/prepare")]
+    SnapshotPrepare { snapshotter: String, key: SnapshotKey, parent: Option<SnapshotKey> },
+    #[serde(rename = "/snapshot/commit")]
+    SnapshotCommit { snapshotter: String, key: SnapshotKey, name: SnapshotKey },
+    #[serde(rename = "/snapshot/remove")]
+    SnapshotRemove { snapshotter: String, key: SnapshotKey },
+    #[serde(rename = "/tasks/create")]
+    TaskCreate { container_id: ContainerId, bundle: String, pid: u32 },
+    #[serde(rename = "/tasks/start")]
+    TaskStart { container_id: ContainerId, pid: u32 },
+    #[serde(rename = "/tasks/oom")]
+    TaskOom { container_id: ContainerId },
+    /// `id` is the container's id for init, else the exec's.
+    #[serde(rename = "/tasks/exit")]
+    TaskExit { container_id: ContainerId, id: String, pid: u32, exit: ExitStatus },
+    #[serde(rename = "/tasks/delete")]
+    TaskDelete { container_id: ContainerId, pid: u32, exit: Option<ExitStatus> },
+    #[serde(rename = "/tasks/exec-added")]
+    TaskExecAdded { container_id: ContainerId, exec_id: ExecId },
+    #[serde(rename = "/tasks/exec-started")]
+    TaskExecStarted { container_id: ContainerId, exec_id: ExecId, pid: u32 },
+    #[serde(rename = "/tasks/paused")]
+    TaskPaused { container_id: ContainerId },
+    #[serde(rename = "/tasks/resumed")]
+    TaskResumed { container_id: ContainerId },
+    #[serde(rename = "/tasks/checkpointed")]
+    TaskCheckpointed { container_id: ContainerId, checkpoint: String },
+    /// Published by a client (EVT-1).
+    #[serde(rename = "custom")]
+    Custom { topic: String, payload: Any },
+}
+
+impl Event {
+    /// The topic as clients know it.
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::NamespaceCreate { .. } => "/namespaces/create",
+            Self::NamespaceUpdate { .. } => "/namespaces/update",
+            Self::NamespaceDelete { .. } => "/namespaces/delete",
+            Self::ContainerCreate { .. } => "/containers/create",
+            Self::ContainerUpdate { .. } => "/containers/update",
+            Self::ContainerDelete { .. } => "/containers/delete",
+            Self::ContentCreate { .. } => "/content/create",
+            Self::ContentDelete { .. } => "/content/delete",
+            Self::ImageCreate { .. } => "/images/create",
+            Self::ImageUpdate { .. } => "/images/update",
+            Self::ImageDelete { .. } => "/images/delete",
+            Self::SnapshotPrepare { .. } => "/snapshot/prepare",
+            Self::SnapshotCommit { .. } => "/snapshot/commit",
+            Self::SnapshotRemove { .. } => "/snapshot/remove",
+            Self::TaskCreate { .. } => "/tasks/create",
+            Self::TaskStart { .. } => "/tasks/start",
+            Self::TaskOom { .. } => "/tasks/oom",
+            Self::TaskExit { .. } => "/tasks/exit",
+            Self::TaskDelete { .. } => "/tasks/delete",
+            Self::TaskExecAdded { .. } => "/tasks/exec-added",
+            Self::TaskExecStarted { .. } => "/tasks/exec-started",
+            Self::TaskPaused { .. } => "/tasks/paused",
+            Self::TaskResumed { .. } => "/tasks/resumed",
+            Self::TaskCheckpointed { .. } => "/tasks/checkpointed",
+            Self::Custom { topic, .. } => topic,
+        }
+    }
+}
+
+/// EVT-3: `/` and at least one component, each by ID-1.
+pub fn validate_topic(topic: &str) -> Result<()> {
+    let rest = topic
+        .strip_prefix('/')
+        .ok_or_else(|| Error::invalid_argument(format!("topic {topic:?} does not start with '/'")))?;
+    rest.split('/').try_for_each(|part| {
+        ExecId::new(part).map(drop).map_err(|error| error.context(format!("topic {topic:?}")))
+    })
+}
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventStart {
+    /// Only what comes after the subscription.
+    Now,
+    /// This position first (0 and 1: the oldest kept).
+    Sequence(EventSequence),
+    /// The first event at or after this time.
+    Time(Timestamp),
+}
+
+/// What a subscriber gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventDelivery {
+    /// The next event.
+    Event(EventRecord),
+    /// Positions `from..=to` are no longer kept; the stream goes on after them.
+    Missed { from: EventSequence, to: EventSequence },
+}

@@ -1,0 +1,31 @@
+//! bosun's domain words as plain data: identifiers, records, states, events, errors, and the daemon ⇄ shim messages.
+//!
+//! What is deliberately absent: IO, tokio, capnp, ractor, fjall. A type enters here only when two crates need it.
+//! Types that are stored or sent to a shim derive bincode's `Encode`/`Decode`; their layout is part of a versioned
+//! format (see `bosun-storage::codec` and [`shim`]): append fields only through a new version, never reorder.
+
+pub mod container;
+pub mod content;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod image;
+pub mod labels;
+pub mod mount;
+pub mod namespace;
+pub mod operation;
+pub mod platform;
+pub mod reference;
+pub mod shim;
+pub mod snapshot;
+pub mod spec;
+pub mod stdio;
+pub mod task;
+pub mod time;
+pub mod transfer;
+pub mod tree;
+
+pub use error::{Error, ErrorClass, Result};
+pub use id::{ContainerId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey};
+pub use labels::Labels;
+pub use time::Timestamp;

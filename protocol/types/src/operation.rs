@@ -1,0 +1,79 @@
+//! The operation log's records: what a multi-step action meant to do, stored before its first effect.
+//!
+//! An operation is opened in the same commit as the row it changes, and closed in the same commit as its outcome.
+//! What is open after a crash is rolled forward, undone or parked by the recovery plan (`bosun-actors::recovery`).
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::transfer::PullRequest;
+use crate::{ContainerId, Error, ExecId, NamespaceName, OperationId, SnapshotKey, Timestamp};
+
+/// One open operation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Its id.
+    pub id: OperationId,
+    /// Namespace it works in.
+    pub namespace: NamespaceName,
+    /// What it does, with everything that a repeat or an undo needs.
+    pub intent: Intent,
+    /// Boot on which it was opened.
+    pub boot_id: String,
+    /// When.
+    pub opened_at: Timestamp,
+    /// How far it is.
+    pub status: OperationStatus,
+    /// How often recovery has tried it.
+    pub attempts: u32,
+}
+
+/// Where an operation stands. The total transition function is `bosun-storage::oplog::status`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum OperationStatus {
+    /// Going forward.
+    Forward,
+    /// Going back, because of this.
+    Undoing { cause: Error },
+    /// Given up: visible, never silently retried for ever.
+    Parked { cause: Error },
+}
+
+/// What is meant to be done. New kinds are appended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Intent {
+    /// Make the directory of a new snapshot.
+    PrepareSnapshot { snapshotter: String, key: SnapshotKey, directory: u64 },
+    /// Remove a snapshot's directory; its row is already gone.
+    RemoveSnapshot { snapshotter: String, key: SnapshotKey, directory: u64 },
+    /// Make a task: directory, shim, container.
+    CreateTask { container: ContainerId, nonce: String },
+    /// Start init (`None`) or an exec.
+    StartProcess { container: ContainerId, nonce: String, exec: Option<ExecId> },
+    /// Remove a task: container, shim, directory.
+    DeleteTask { container: ContainerId, nonce: String },
+    /// Fetch and unpack an image, then record it.
+    Pull { transfer: u64, request: PullRequest },
+    /// Make a container with its snapshot: the snapshot first, then the record.
+    CreateContainer { container: ContainerId, snapshotter: String, key: SnapshotKey, directory: u64 },
+    /// Remove a container's record together with its snapshot.
+    DeleteContainer { container: ContainerId, snapshotter: String, key: SnapshotKey, directory: u64 },
+}
+
+impl Intent {
+    /// The name used in crash points, logs and `bosun operations`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::PrepareSnapshot { .. } => "prepare_snapshot",
+            Self::RemoveSnapshot { .. } => "remove_snapshot",
+            Self::CreateTask { .. } => "create_task",
+            Self::StartProcess { .. } => "start_process",
+            Self::DeleteTask { .. } => "delete_task",
+            Self::Pull { .. } => "pull",
+            Self::CreateContainer { .. } => "create_container",
+            Self::DeleteContainer { .. } => "delete_container",
+        }
+    }
+}

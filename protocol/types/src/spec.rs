@@ -1,0 +1,88 @@
+//! Requests to make a container: where its root comes from, and words to build its OCI spec from (SPC-*, CTR-13).
+
+use std::collections::BTreeMap;
+
+use crate::container::{Any, RuntimeChoice};
+use crate::mount::Mount;
+use crate::{ContainerId, ImageName, Labels, SnapshotKey};
+
+/// A container to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRequest {
+    /// Its id.
+    pub id: ContainerId,
+    /// Labels.
+    pub labels: Labels,
+    /// Image it is made from; must exist when `root` is `Image`.
+    pub image: Option<ImageName>,
+    /// Snapshotter; `None`: the default.
+    pub snapshotter: Option<String>,
+    /// Its root file system.
+    pub root: RootRequest,
+    /// OCI runtime.
+    pub runtime: RuntimeChoice,
+    /// Its OCI spec.
+    pub spec: SpecRequest,
+    /// Named extensions.
+    pub extensions: BTreeMap<String, Any>,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootRequest {
+    /// A new writable snapshot of the image (CTR-14); unpacked first if need be. The key is the container's id unless given.
+    Image {
+        /// Key of the new snapshot.
+        key: Option<SnapshotKey>,
+    },
+    /// A snapshot that exists.
+    Snapshot(SnapshotKey),
+    /// A directory of the host, as `--rootfs DIR`.
+    Directory(String),
+    /// Whatever the given spec says.
+    FromSpec,
+}
+
+/// The OCI spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpecRequest {
+    /// Whole, as JSON.
+    Json(Vec<u8>),
+    /// Built by the daemon from defaults (SPC-1..8), the image's config (SPC-12) and these options.
+    Build(Box<SpecOptions>),
+}
+
+/// Options on top of the defaults and the image's config.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpecOptions {
+    /// Replaces entrypoint and cmd of the image when not empty.
+    pub args: Vec<String>,
+    /// Replaces the image's entrypoint; `args` (or the image's cmd) follow it.
+    pub entrypoint: Option<Vec<String>>,
+    /// `KEY=VALUE` replaces by key; a word without `=` removes it (SPC-9).
+    pub env: Vec<String>,
+    /// Working directory.
+    pub cwd: Option<String>,
+    /// `user[:group]`, names or numbers (SPC-13).
+    pub user: Option<String>,
+    /// Terminal; adds `TERM=xterm`.
+    pub terminal: bool,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// Extra mounts, appended.
+    pub mounts: Vec<Mount>,
+    /// Read-only root file system.
+    pub read_only_root: bool,
+    /// All capabilities, no masks (SPC-11).
+    pub privileged: bool,
+    /// Stay in the host's network namespace.
+    pub host_network: bool,
+    /// Linux namespaces to join: type to path (`--with-ns`).
+    pub join_namespaces: BTreeMap<String, String>,
+    /// Memory limit in bytes.
+    pub memory_bytes_max: Option<u64>,
+    /// Processors, in thousandths of one.
+    pub cpu_millis: Option<u64>,
+    /// Most processes.
+    pub pids_max: Option<u64>,
+}
