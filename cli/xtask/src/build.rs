@@ -1,0 +1,47 @@
+//! Which binaries are built how: the daemon and the client unwind (supervision rests on it), the shim is small and aborts.
+
+use std::path::{Path, PathBuf};
+
+use crate::run;
+
+/// Where the built programs are.
+pub struct Binaries {
+    /// The client.
+    pub bosun: PathBuf,
+    /// The daemon.
+    pub bosund: PathBuf,
+    /// The shim.
+    pub shim: PathBuf,
+    /// Makes and pushes small images; a test tool.
+    pub fixture: PathBuf,
+}
+
+/// The folder of the workspace's Cargo.toml.
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// cargo's target directory.
+pub fn target_directory() -> anyhow::Result<PathBuf> {
+    let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
+    Ok(metadata.target_directory.into_std_path_buf())
+}
+
+/// Release binaries, the shim with its own profile.
+pub fn release(fixture: bool) -> anyhow::Result<Binaries> {
+    let mut command = run::cargo();
+    command.args(["build", "--release", "--package", "bosun-cli", "--package", "bosun-daemon"]);
+    if fixture {
+        command.args(["--package", "bosun-tests"]);
+    }
+    run::check(&mut command)?;
+    run::check(run::cargo().args(["build", "--profile", "shim", "--package", "bosun-shim"]))?;
+    let target = target_directory()?;
+    Ok(Binaries {
+        bosun: target.join("release/bosun"),
+        bosund: target.join("release/bosund"),
+        shim: target.join("shim/bosun-shim"),
+        fixture: target.join("release/bosun-fixture"),
+    })
+}
