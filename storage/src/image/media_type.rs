@@ -1,0 +1,56 @@
+//! The media types that are understood (IMG-7).
+
+/// Docker: one image.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker: several platforms.
+pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker: the old signed form, refused by name.
+pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+/// Docker: config.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// Docker: layer, plain.
+pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// Docker: layer, gzip.
+pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// OCI: one image.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI: several platforms.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// OCI: config.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// OCI: layer, plain.
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// OCI: layer, gzip.
+pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// OCI: layer, zstd.
+pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// Whether it names one image.
+pub fn is_manifest(media_type: &str) -> bool {
+    matches!(media_type, DOCKER_MANIFEST | OCI_MANIFEST)
+}
+
+/// Whether it names several images.
+pub fn is_index(media_type: &str) -> bool {
+    matches!(media_type, DOCKER_MANIFEST_LIST | OCI_INDEX)
+}
+
+/// Whether it names an image's config.
+pub fn is_config(media_type: &str) -> bool {
+    matches!(media_type, DOCKER_CONFIG | OCI_CONFIG)
+}
+
+/// Whether it names a layer that can be unpacked (DIF-2), the non-distributable ("foreign") ones included.
+pub fn is_layer(media_type: &str) -> bool {
+    let known = [
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ];
+    known.iter().any(|base| {
+        media_type
+            .strip_prefix(base)
+            .is_some_and(|rest| matches!(rest, "" | ".gzip" | "+gzip" | ".zstd" | "+zstd"))
+    }) || [".tar", ".tar.gzip", ".tar+gzip"].iter().any(|end| media_type.ends_with(end))
+}
