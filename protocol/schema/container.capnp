@@ -1,0 +1,108 @@
+@0x9c318a2f68ea4725;
+# Containers: metadata, and the way to their tasks.
+
+using Common = import "common.capnp";
+using Task = import "task.capnp";
+
+interface Containers {
+  create @0 (request :ContainerRequest) -> (error :Common.Error, record :ContainerRecord, container :Container);
+  # Makes the snapshot and the record as one step: all of it or nothing. Errors: alreadyExists, notFound (image, snapshot),
+  # invalidArgument. After a disconnect it may have happened: look with `get`.
+
+  list @1 (page :Common.Page) -> (error :Common.Error, records :List(ContainerRecord), page :Common.NextPage);
+
+  get @2 (id :Text) -> (error :Common.Error, container :Container);
+  # Checks the id's form only; whether it exists shows at the first use, so that this costs no look-up.
+}
+
+interface Container {
+  record @0 () -> (error :Common.Error, record :ContainerRecord);
+
+  update @1 (record :ContainerRecord, paths :List(Text)) -> (error :Common.Error, record :ContainerRecord);
+  # Replaces the fields that `paths` names (`labels`, `labels.<key>`, `image`, `spec`, `extensions`, `snapshotKey`); none: all that may change.
+
+  delete @2 (snapshot :Bool) -> (error :Common.Error);
+  # Removes the record, and its snapshot if asked. Errors: failedPrecondition while a task exists.
+
+  createTask @3 (request :Task.TaskRequest) -> (error :Common.Error, info :Task.ProcessInfo, task :Task.Task);
+  # Makes the process, held before exec. Errors: alreadyExists when there is one.
+
+  task @4 () -> (error :Common.Error, task :Task.Task);
+  # The task, resolved at the first use.
+}
+
+struct RuntimeChoice {
+  id @0 :Text;
+  # `bosun`, `runc`, `crun`, or an absolute path.
+  options @1 :Common.Any;
+}
+
+struct ContainerRecord {
+  namespace @0 :Text;
+  id @1 :Text;
+  labels @2 :List(Common.Pair);
+  image @3 :Text;
+  runtime @4 :RuntimeChoice;
+  spec @5 :Data;
+  # OCI runtime spec, JSON.
+  snapshotter @6 :Text;
+  snapshotKey @7 :Text;
+  extensions @8 :List(Common.NamedAny);
+  createdAt @9 :Int64;
+  updatedAt @10 :Int64;
+}
+
+struct ContainerRequest {
+  id @0 :Text;
+  labels @1 :List(Common.Pair);
+  image @2 :Text;
+  snapshotter @3 :Text;
+  # Null: the default.
+  root @4 :RootRequest;
+  runtime @5 :RuntimeChoice;
+  spec @6 :SpecRequest;
+  extensions @7 :List(Common.NamedAny);
+}
+
+struct RootRequest {
+  union {
+    image @0 :Text;
+    # A new writable snapshot of the image; the text is its key, null: the container's id.
+    snapshot @1 :Text;
+    # A snapshot that exists.
+    directory @2 :Text;
+    # A directory of the host.
+    fromSpec @3 :Void;
+    # Whatever the given spec says.
+  }
+}
+
+struct SpecRequest {
+  union {
+    json @0 :Data;
+    # Whole.
+    build @1 :SpecOptions;
+    # Built by the daemon from its defaults, the image's config and these options.
+  }
+}
+
+struct SpecOptions {
+  args @0 :List(Text);
+  entrypoint @1 :List(Text);
+  # Null: the image's.
+  env @2 :List(Text);
+  cwd @3 :Text;
+  user @4 :Text;
+  terminal @5 :Bool;
+  hostname @6 :Text;
+  mounts @7 :List(Common.Mount);
+  readOnlyRoot @8 :Bool;
+  privileged @9 :Bool;
+  hostNetwork @10 :Bool;
+  joinNamespaces @11 :List(Common.Pair);
+  # Linux namespace type to path.
+  memoryBytesMax @12 :UInt64;
+  # 0: no limit; so with the two below.
+  cpuMillis @13 :UInt64;
+  pidsMax @14 :UInt64;
+}

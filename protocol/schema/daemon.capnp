@@ -1,0 +1,94 @@
+@0xf204d80da31d366d;
+# The bootstrap capability of the daemon's socket: the daemon itself, and the way to each namespace.
+
+using Common = import "common.capnp";
+using Namespaces = import "namespace.capnp";
+using Events = import "event.capnp";
+
+interface Bosun {
+  version @0 () -> (protocol :UInt32, version :Text, revision :Text);
+  # Cannot fail. `protocol` grows when a client could notice a difference.
+
+  status @1 () -> (error :Common.Error, status :DaemonStatus);
+
+  tree @2 () -> (error :Common.Error, root :TreeNode);
+  # The live supervision tree.
+
+  namespace @3 (id :Text) -> (error :Common.Error, namespace :Namespaces.Namespace);
+  # Checks the form only; the namespace comes into being with its first write.
+
+  namespaces @4 (page :Common.Page) -> (error :Common.Error, records :List(Namespaces.NamespaceRecord), page :Common.NextPage);
+
+  createNamespace @5 (id :Text, labels :List(Common.Pair)) -> (error :Common.Error, record :Namespaces.NamespaceRecord);
+  # Errors: alreadyExists, invalidArgument.
+
+  updateNamespace @6 (id :Text, labels :List(Common.Pair), replace :Bool) -> (error :Common.Error, record :Namespaces.NamespaceRecord);
+
+  deleteNamespace @7 (id :Text) -> (error :Common.Error);
+  # Errors: failedPrecondition names what is still in it.
+
+  operations @8 (page :Common.Page) -> (error :Common.Error, records :List(OperationRecord), page :Common.NextPage);
+  # Open and parked.
+
+  retryOperation @9 (id :UInt64) -> (error :Common.Error);
+
+  events @10 () -> (error :Common.Error, events :Events.Events);
+  # Of every namespace.
+}
+
+struct DaemonStatus {
+  version @0 :Text;
+  revision @1 :Text;
+  pid @2 :UInt32;
+  startedAt @3 :Int64;
+  recovering @4 :Bool;
+  readOnly @5 :Text;
+  # Why writes are refused; null: they are not.
+  root @6 :Text;
+  state @7 :Text;
+  containers @8 :UInt64;
+  tasksLive @9 :UInt64;
+  operationsOpen @10 :UInt64;
+  operationsParked @11 :UInt64;
+  eventSequence @12 :UInt64;
+}
+
+struct TreeNode {
+  id @0 :Text;
+  kind @1 :NodeKind;
+  state :union {
+    running @2 :Void;
+    restarting @3 :Void;
+    parked @4 :Text;
+    # The text is the cause.
+    stopped @5 :Void;
+  }
+  detail @6 :Text;
+  restarts @7 :UInt32;
+  mailbox @8 :Int64 = -1;
+  # Messages waiting; negative: not measured.
+  startedAt @9 :Int64;
+  children @10 :List(TreeNode);
+}
+
+enum NodeKind {
+  supervisor @0;
+  worker @1;
+}
+
+struct OperationRecord {
+  id @0 :UInt64;
+  namespace @1 :Text;
+  kind @2 :Text;
+  # Such as `create_task`.
+  intent @3 :Text;
+  # JSON: what it was meant to do.
+  bootId @4 :Text;
+  openedAt @5 :Int64;
+  status :union {
+    forward @6 :Void;
+    undoing @7 :Common.Error;
+    parked @8 :Common.Error;
+  }
+  attempts @9 :UInt32;
+}

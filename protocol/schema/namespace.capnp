@@ -1,0 +1,40 @@
+@0xdf797dc7c5921f72;
+# One namespace as a capability: who holds it reaches everything in it and nothing outside.
+
+using Common = import "common.capnp";
+using Containers = import "container.capnp";
+using Images = import "image.capnp";
+using Transfers = import "transfer.capnp";
+using Content = import "content.capnp";
+using Snapshots = import "snapshot.capnp";
+using Events = import "event.capnp";
+using Tasks = import "task.capnp";
+
+interface Namespace {
+  record @0 () -> (error :Common.Error, record :NamespaceRecord);
+  # Errors: notFound until the first write or an explicit create.
+
+  containers @1 () -> (error :Common.Error, containers :Containers.Containers);
+
+  tasks @2 (page :Common.Page) -> (error :Common.Error, infos :List(Tasks.ProcessInfo), page :Common.NextPage);
+  # The init of each task.
+
+  images @3 () -> (error :Common.Error, images :Images.Images);
+
+  transfers @4 () -> (error :Common.Error, transfers :Transfers.Transfers);
+
+  content @5 () -> (error :Common.Error, content :Content.Content);
+
+  snapshots @6 (snapshotter :Text) -> (error :Common.Error, snapshots :Snapshots.Snapshots);
+  # Null or empty: the default snapshotter. Errors: notFound for one that the daemon does not have.
+
+  events @7 () -> (error :Common.Error, events :Events.Events);
+  # This namespace's alone, whatever the filter says.
+}
+
+struct NamespaceRecord {
+  id @0 :Text;
+  labels @1 :List(Common.Pair);
+  createdAt @2 :Int64;
+  updatedAt @3 :Int64;
+}

@@ -1,0 +1,151 @@
+@0x85d58d117a7e37b9;
+# A task is a running container: init and its execs.
+
+using Common = import "common.capnp";
+
+interface Process {
+  # One process: init (as part of Task) or an exec. Holding it keeps nothing alive; dropping it stops nothing.
+
+  info @0 () -> (error :Common.Error, info :ProcessInfo);
+  # State from the last known record; never waits for the shim. Errors: notFound.
+
+  start @1 () -> (error :Common.Error, pid :UInt32);
+  # Starts what was created. Errors: failedPrecondition names the state it is in. A disconnect does not undo a start under way.
+
+  wait @2 () -> (error :Common.Error, exit :Common.ExitStatus);
+  # Answers when it has ended, at once if it has. May be called before start. Any number may wait. A disconnect ends only this wait.
+
+  kill @3 (signal :UInt32, all :Bool) -> (error :Common.Error);
+  # Sends a signal; `all`: to every process of the container (init only). Errors: notFound when it has ended.
+
+  delete @4 () -> (error :Common.Error, exit :Common.ExitStatus);
+  # Removes an ended process; for init the whole task. `exit` is null if it was never started. Errors: failedPrecondition while it runs.
+
+  resize @5 (width :UInt32, height :UInt32) -> (error :Common.Error);
+  # New size of its terminal, in characters. Errors: failedPrecondition without a terminal.
+
+  closeStdin @6 () -> (error :Common.Error);
+  # The process reads end-of-file once what was written is consumed.
+}
+
+interface Task extends(Process) {
+  # The methods of Process speak of init.
+
+  exec @0 (request :ExecRequest) -> (error :Common.Error, process :Process);
+  # Registers a further process; start it through the capability, in the same round trip if you like. Errors: alreadyExists,
+  # failedPrecondition when the task does not run.
+
+  process @1 (exec :Text) -> (error :Common.Error, process :Process);
+  # An exec that exists; resolved at the first use.
+
+  execs @2 () -> (error :Common.Error, infos :List(ProcessInfo));
+
+  pause @3 () -> (error :Common.Error);
+  # Freezes every process. Errors: failedPrecondition names the state.
+
+  resume @4 () -> (error :Common.Error);
+
+  pids @5 () -> (error :Common.Error, pids :List(PidInfo));
+  # Every process of the container's cgroup, with the exec it is.
+
+  logs @6 (request :LogRequest) -> (error :Common.Error, cursor :LogCursor);
+  # Reads the log file. Dropping the cursor ends the reading.
+}
+
+interface LogCursor {
+  next @0 (max :UInt32) -> (error :Common.Error, records :List(LogRecord), end :Bool);
+  # Answers as soon as there is at least one record; `end`: nothing will follow. `max` 0: as many as fit. One call at a time.
+}
+
+struct Stdio {
+  # All null and no log: /dev/null.
+  stdin @0 :Text;
+  # FIFO that the client made.
+  stdout @1 :Text;
+  stderr @2 :Text;
+  # Null with a terminal.
+  terminal @3 :Bool;
+  log @4 :LogTarget;
+}
+
+struct LogTarget {
+  path @0 :Text;
+  bytesMax @1 :UInt64;
+  filesMax @2 :UInt32;
+}
+
+struct TaskRequest {
+  stdio @0 :Stdio;
+  logToFile @1 :Bool;
+  # The daemon keeps a rotated log file of the output.
+  noPivotRoot @2 :Bool;
+}
+
+struct ExecRequest {
+  id @0 :Text;
+  process :union {
+    json @1 :Data;
+    # A whole OCI Process.
+    inherit @2 :InheritedProcess;
+    # Built from the container's own process.
+  }
+  stdio @3 :Stdio;
+}
+
+struct InheritedProcess {
+  args @0 :List(Text);
+  env @1 :List(Text);
+  cwd @2 :Text;
+  user @3 :Text;
+}
+
+enum ProcessStatus {
+  creating @0;
+  created @1;
+  running @2;
+  pausing @3;
+  paused @4;
+  stopped @5;
+  recovering @6;
+  # The daemon started and has not heard from the shim yet; the last known record stands.
+}
+
+struct ProcessInfo {
+  container @0 :Text;
+  exec @1 :Text;
+  # Null for init.
+  pid @2 :UInt32;
+  # 0 before it is made.
+  status @3 :ProcessStatus;
+  stdio @4 :Stdio;
+  exit @5 :Common.ExitStatus;
+  # Set when stopped.
+  createdAt @6 :Int64;
+  startedAt @7 :Int64;
+  confirmedAt @8 :Int64;
+  # When the shim last confirmed this; 0: never since the daemon started.
+}
+
+struct PidInfo {
+  pid @0 :UInt32;
+  exec @1 :Text;
+}
+
+struct LogRequest {
+  follow @0 :Bool;
+  tailLines @1 :Int64 = -1;
+  # Negative: everything.
+  since @2 :Int64;
+}
+
+enum OutputStream {
+  stdout @0;
+  stderr @1;
+}
+
+struct LogRecord {
+  at @0 :Int64;
+  stream @1 :OutputStream;
+  bytes @2 :Data;
+  # Ends with a newline unless the line goes on in the next record.
+}

@@ -1,0 +1,210 @@
+//! `container.capnp`: the record, and the request to make one.
+
+use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
+use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
+use bosun_types::{Result, Timestamp};
+
+use super::common::{read_named, write_named};
+use super::{
+    Sound, Wire, length, pair_count, read_list, read_optional_parsed, read_optional_text, read_pairs,
+    read_parsed, read_text, read_texts, write_list, write_pairs, write_texts,
+};
+use crate::container_capnp as wire;
+
+impl Wire for RuntimeChoice {
+    type Struct = wire::runtime_choice::Owned;
+
+    fn write(&self, mut to: wire::runtime_choice::Builder<'_>) {
+        to.set_id(self.name.as_str());
+        if let Some(options) = &self.options {
+            options.write(to.init_options());
+        }
+    }
+
+    fn read(from: wire::runtime_choice::Reader<'_>) -> Result<Self> {
+        let options = if from.has_options() { Some(Any::read(from.get_options().sound()?)?) } else { None };
+        Ok(Self { name: read_text(from.get_id())?, options })
+    }
+}
+
+impl Wire for ContainerRecord {
+    type Struct = wire::container_record::Owned;
+
+    fn write(&self, mut to: wire::container_record::Builder<'_>) {
+        to.set_namespace(self.namespace.as_str());
+        to.set_id(self.id.as_str());
+        write_pairs(&self.labels, to.reborrow().init_labels(pair_count(&self.labels)));
+        if let Some(image) = &self.image {
+            to.set_image(image.as_str());
+        }
+        self.runtime.write(to.reborrow().init_runtime());
+        to.set_spec(&self.spec);
+        if let Some(snapshotter) = &self.snapshotter {
+            to.set_snapshotter(snapshotter.as_str());
+        }
+        if let Some(key) = &self.snapshot_key {
+            to.set_snapshot_key(key.as_str());
+        }
+        write_named(&self.extensions, to.reborrow().init_extensions(pair_count(&self.extensions)));
+        to.set_created_at(self.created_at.0);
+        to.set_updated_at(self.updated_at.0);
+    }
+
+    fn read(from: wire::container_record::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            namespace: read_parsed(from.get_namespace())?,
+            id: read_parsed(from.get_id())?,
+            labels: read_pairs(from.get_labels())?,
+            image: read_optional_parsed(from.has_image(), from.get_image())?,
+            runtime: RuntimeChoice::read(from.get_runtime().sound()?)?,
+            spec: from.get_spec().sound()?.to_vec(),
+            snapshotter: read_optional_text(from.has_snapshotter(), from.get_snapshotter())?,
+            snapshot_key: read_optional_parsed(from.has_snapshot_key(), from.get_snapshot_key())?,
+            extensions: read_named(from.get_extensions())?,
+            created_at: Timestamp(from.get_created_at()),
+            updated_at: Timestamp(from.get_updated_at()),
+        })
+    }
+}
+
+impl Wire for ContainerRequest {
+    type Struct = wire::container_request::Owned;
+
+    fn write(&self, mut to: wire::container_request::Builder<'_>) {
+        to.set_id(self.id.as_str());
+        write_pairs(&self.labels, to.reborrow().init_labels(pair_count(&self.labels)));
+        if let Some(image) = &self.image {
+            to.set_image(image.as_str());
+        }
+        if let Some(snapshotter) = &self.snapshotter {
+            to.set_snapshotter(snapshotter.as_str());
+        }
+        self.root.write(to.reborrow().init_root());
+        self.runtime.write(to.reborrow().init_runtime());
+        self.spec.write(to.reborrow().init_spec());
+        write_named(&self.extensions, to.init_extensions(pair_count(&self.extensions)));
+    }
+
+    fn read(from: wire::container_request::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            id: read_parsed(from.get_id())?,
+            labels: read_pairs(from.get_labels())?,
+            image: read_optional_parsed(from.has_image(), from.get_image())?,
+            snapshotter: read_optional_text(from.has_snapshotter(), from.get_snapshotter())?,
+            root: RootRequest::read(from.get_root().sound()?)?,
+            runtime: if from.has_runtime() {
+                RuntimeChoice::read(from.get_runtime().sound()?)?
+            } else {
+                RuntimeChoice::default()
+            },
+            spec: SpecRequest::read(from.get_spec().sound()?)?,
+            extensions: read_named(from.get_extensions())?,
+        })
+    }
+}
+
+impl Wire for RootRequest {
+    type Struct = wire::root_request::Owned;
+
+    fn write(&self, mut to: wire::root_request::Builder<'_>) {
+        match self {
+            // The variant must be set: empty stands for "no key of its own", which no key can be.
+            Self::Image { key: None } => {
+                to.set_image("");
+            }
+            Self::Image { key: Some(key) } => to.set_image(key.as_str()),
+            Self::Snapshot(key) => to.set_snapshot(key.as_str()),
+            Self::Directory(path) => to.set_directory(path.as_str()),
+            Self::FromSpec => to.set_from_spec(()),
+        }
+    }
+
+    fn read(from: wire::root_request::Reader<'_>) -> Result<Self> {
+        use wire::root_request::Which;
+        Ok(match from.which().sound()? {
+            Which::Image(key) => {
+                let key = read_text(key)?;
+                Self::Image { key: if key.is_empty() { None } else { Some(key.parse()?) } }
+            }
+            Which::Snapshot(key) => Self::Snapshot(read_parsed(key)?),
+            Which::Directory(path) => Self::Directory(read_text(path)?),
+            Which::FromSpec(()) => Self::FromSpec,
+        })
+    }
+}
+
+impl Wire for SpecRequest {
+    type Struct = wire::spec_request::Owned;
+
+    fn write(&self, mut to: wire::spec_request::Builder<'_>) {
+        match self {
+            Self::Json(json) => to.set_json(json),
+            Self::Build(options) => options.write(to.init_build()),
+        }
+    }
+
+    fn read(from: wire::spec_request::Reader<'_>) -> Result<Self> {
+        use wire::spec_request::Which;
+        Ok(match from.which().sound()? {
+            Which::Json(json) => Self::Json(json.sound()?.to_vec()),
+            Which::Build(options) => Self::Build(Box::new(SpecOptions::read(options.sound()?)?)),
+        })
+    }
+}
+
+/// 0 on the wire is "no limit".
+const fn limit(value: u64) -> Option<u64> {
+    if value == 0 { None } else { Some(value) }
+}
+
+impl Wire for SpecOptions {
+    type Struct = wire::spec_options::Owned;
+
+    fn write(&self, mut to: wire::spec_options::Builder<'_>) {
+        write_texts(&self.args, to.reborrow().init_args(length(&self.args)));
+        if let Some(entrypoint) = &self.entrypoint {
+            write_texts(entrypoint, to.reborrow().init_entrypoint(length(entrypoint)));
+        }
+        write_texts(&self.env, to.reborrow().init_env(length(&self.env)));
+        if let Some(cwd) = &self.cwd {
+            to.set_cwd(cwd.as_str());
+        }
+        if let Some(user) = &self.user {
+            to.set_user(user.as_str());
+        }
+        to.set_terminal(self.terminal);
+        if let Some(hostname) = &self.hostname {
+            to.set_hostname(hostname.as_str());
+        }
+        write_list(&self.mounts, to.reborrow().init_mounts(length(&self.mounts)));
+        to.set_read_only_root(self.read_only_root);
+        to.set_privileged(self.privileged);
+        to.set_host_network(self.host_network);
+        let join = &self.join_namespaces;
+        write_pairs(join, to.reborrow().init_join_namespaces(pair_count(join)));
+        to.set_memory_bytes_max(self.memory_bytes_max.unwrap_or(0));
+        to.set_cpu_millis(self.cpu_millis.unwrap_or(0));
+        to.set_pids_max(self.pids_max.unwrap_or(0));
+    }
+
+    fn read(from: wire::spec_options::Reader<'_>) -> Result<Self> {
+        let entrypoint = if from.has_entrypoint() { Some(read_texts(from.get_entrypoint())?) } else { None };
+        Ok(Self {
+            args: read_texts(from.get_args())?,
+            entrypoint,
+            env: read_texts(from.get_env())?,
+            cwd: read_optional_text(from.has_cwd(), from.get_cwd())?,
+            user: read_optional_text(from.has_user(), from.get_user())?,
+            terminal: from.get_terminal(),
+            hostname: read_optional_text(from.has_hostname(), from.get_hostname())?,
+            mounts: read_list(from.get_mounts())?,
+            read_only_root: from.get_read_only_root(),
+            privileged: from.get_privileged(),
+            host_network: from.get_host_network(),
+            join_namespaces: read_pairs(from.get_join_namespaces())?,
+            memory_bytes_max: limit(from.get_memory_bytes_max()),
+            cpu_millis: limit(from.get_cpu_millis()),
+            pids_max: limit(from.get_pids_max()),
+        })
+    }
+}

@@ -1,0 +1,507 @@
+//! Every domain type crosses the wire and comes back equal; malformed bytes come back as typed errors.
+
+use std::collections::BTreeMap;
+
+use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
+use bosun_types::content::{ContentRecord, Descriptor, IngestStatus};
+use bosun_types::event::{Event, EventDelivery, EventRecord, EventStart};
+use bosun_types::image::ImageRecord;
+use bosun_types::mount::Mount;
+use bosun_types::namespace::NamespaceRecord;
+use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
+use bosun_types::platform::Platform;
+use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
+use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
+use bosun_types::stdio::{LogRecord, LogRequest, LogTarget, OutputStream, Stdio};
+use bosun_types::task::{
+    ExecProcess, ExecRequest, ExitCause, ExitStatus, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
+};
+use bosun_types::transfer::{
+    ImportRequest, PartProgress, PartStatus, PullRequest, TransferProgress, TransferState,
+};
+use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, TreeNode};
+use bosun_types::{Digest, Error, ErrorClass, Labels, NamespaceName, OperationId, Timestamp};
+use capnp::traits::HasTypeId as _;
+use proptest::prelude::*;
+
+use super::Wire;
+
+/// Writes, serialises, reads with the limits that the daemon uses.
+fn over_the_wire<T: Wire>(value: &T) -> bosun_types::Result<T>
+where
+    for<'a> <T::Struct as capnp::traits::OwnedStruct>::Builder<'a>: capnp::traits::FromPointerBuilder<'a>,
+    for<'a> <T::Struct as capnp::traits::OwnedStruct>::Reader<'a>: capnp::traits::FromPointerReader<'a>,
+{
+    let mut message = capnp::message::Builder::new_default();
+    value.write(message.init_root());
+    let bytes = capnp::serialize::write_message_to_words(&message);
+    let options = crate::limits::reader_options(crate::limits::REQUEST_BYTES_MAX);
+    let reader = capnp::serialize::read_message(bytes.as_slice(), options).expect("a message");
+    T::read(reader.get_root().expect("a root"))
+}
+
+#[track_caller]
+fn round_trips<T>(value: T)
+where
+    T: Wire + PartialEq + std::fmt::Debug,
+    for<'a> <T::Struct as capnp::traits::OwnedStruct>::Builder<'a>: capnp::traits::FromPointerBuilder<'a>,
+    for<'a> <T::Struct as capnp::traits::OwnedStruct>::Reader<'a>: capnp::traits::FromPointerReader<'a>,
+{
+    assert_eq!(over_the_wire(&value).expect("reads back"), value);
+}
+
+fn id<T: std::str::FromStr<Err = Error>>(text: &str) -> T {
+    text.parse().expect("well formed")
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn labels() -> Labels {
+    Labels::from([("a".into(), "1".into()), ("b".into(), String::new())])
+}
+
+fn exit() -> ExitStatus {
+    ExitStatus { cause: ExitCause::Code(3), exited_at: Timestamp(77) }
+}
+
+fn stdio() -> Stdio {
+    Stdio {
+        stdin: Some("/run/in".into()),
+        stdout: Some("/run/out".into()),
+        stderr: None,
+        terminal: true,
+        log: Some(LogTarget { path: "/log".into(), bytes_max: 5, files_max: 2 }),
+    }
+}
+
+fn image() -> ImageRecord {
+    ImageRecord {
+        namespace: id("web"),
+        name: id("r.io/a:1"),
+        target: Descriptor { media_type: "m/t".into(), digest: digest(7), size: 9 },
+        labels: labels(),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(-2),
+    }
+}
+
+fn payload() -> Any {
+    Any { type_url: "t".into(), value: vec![0, 255] }
+}
+
+#[test]
+fn err_1_every_class_crosses_with_message_and_hint() {
+    let classes = (0..=14).map(|number| crate::common_capnp::ErrorClass::try_from(number).expect("known"));
+    for class in classes.map(super::common::class_from_wire) {
+        round_trips(Error::new(class, format!("thing {}: why", class.text())));
+        round_trips(Error::new(class, "").with_hint("try that"));
+    }
+}
+
+#[test]
+fn an_error_class_of_a_newer_peer_keeps_its_message() {
+    let mut message = capnp::message::Builder::new_default();
+    let mut root: crate::common_capnp::error::Builder<'_> = message.init_root();
+    root.set_message("new thing");
+    let mut bytes = capnp::serialize::write_message_to_words(&message);
+    // Header (8), root pointer (8), then the data word that starts with the class.
+    bytes[16] = 0xee;
+    let reader = capnp::serialize::read_message(bytes.as_slice(), capnp::message::ReaderOptions::new())
+        .expect("reads");
+    let error = Error::read(reader.get_root().expect("root")).expect("an error");
+    assert_eq!((error.class, error.message.as_str()), (ErrorClass::Unknown, "new thing"));
+}
+
+#[test]
+fn small_words_round_trip() {
+    round_trips(payload());
+    round_trips(Platform::parse("linux/arm/v6").expect("platform"));
+    round_trips(Mount {
+        kind: "overlay".into(),
+        source: "overlay".into(),
+        target: String::new(),
+        options: vec!["ro".into(), "lowerdir=/a:/b".into()],
+    });
+    for cause in [ExitCause::Code(255), ExitCause::Signal(9), ExitCause::Unknown("shim gone".into())] {
+        round_trips(ExitStatus { cause, exited_at: Timestamp(5) });
+    }
+    round_trips(NamespaceRecord {
+        name: id("team.web"),
+        labels: labels(),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    });
+    round_trips(image());
+    round_trips(Usage { size_bytes: 1, inodes: 2 });
+}
+
+#[test]
+fn containers_round_trip() {
+    let record = ContainerRecord {
+        namespace: id("web"),
+        id: id("c-1"),
+        labels: labels(),
+        image: Some(id("r.io/a:1")),
+        runtime: RuntimeChoice { name: "runc".into(), options: Some(payload()) },
+        spec: b"{}".to_vec(),
+        snapshotter: Some("overlayfs".into()),
+        snapshot_key: Some(id("c-1")),
+        extensions: BTreeMap::from([("x".into(), payload())]),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    };
+    round_trips(record.clone());
+    round_trips(ContainerRecord { image: None, snapshotter: None, snapshot_key: None, ..record });
+    let options = SpecOptions {
+        args: vec!["sh".into(), "-c".into()],
+        entrypoint: Some(vec![]),
+        env: vec!["A=b".into(), "C".into()],
+        cwd: Some("/".into()),
+        user: Some("0:0".into()),
+        terminal: true,
+        hostname: Some("h".into()),
+        mounts: vec![Mount {
+            kind: "bind".into(),
+            source: "/a".into(),
+            target: "/b".into(),
+            options: vec![],
+        }],
+        read_only_root: true,
+        privileged: true,
+        host_network: true,
+        join_namespaces: BTreeMap::from([("network".into(), "/proc/1/ns/net".into())]),
+        memory_bytes_max: Some(1 << 40),
+        cpu_millis: Some(1),
+        pids_max: None,
+    };
+    for (root, spec) in [
+        (RootRequest::Image { key: None }, SpecRequest::Build(Box::new(options))),
+        (RootRequest::Image { key: Some(id("k")) }, SpecRequest::Build(Box::default())),
+        (RootRequest::Snapshot(id("k")), SpecRequest::Json(b"{}".to_vec())),
+        (RootRequest::Directory("/srv".into()), SpecRequest::Json(vec![])),
+        (RootRequest::FromSpec, SpecRequest::Json(vec![1])),
+    ] {
+        round_trips(ContainerRequest {
+            id: id("c"),
+            labels: labels(),
+            image: None,
+            snapshotter: Some("native".into()),
+            root,
+            runtime: RuntimeChoice::default(),
+            spec,
+            extensions: BTreeMap::new(),
+        });
+    }
+}
+
+#[test]
+fn tasks_round_trip() {
+    round_trips(TaskRequest { stdio: stdio(), log_to_file: true, no_pivot_root: true });
+    round_trips(TaskRequest::default());
+    let inherit = ExecProcess::Inherit {
+        args: vec!["true".into()],
+        env: vec![],
+        cwd: None,
+        user: Some("nobody".into()),
+    };
+    for process in [inherit, ExecProcess::Json(b"{}".to_vec())] {
+        round_trips(ExecRequest { id: id("e1"), process, stdio: stdio() });
+    }
+    for status in [
+        ProcessStatus::Creating,
+        ProcessStatus::Created,
+        ProcessStatus::Running,
+        ProcessStatus::Pausing,
+        ProcessStatus::Paused,
+        ProcessStatus::Stopped,
+        ProcessStatus::Recovering,
+    ] {
+        round_trips(ProcessInfo {
+            container: id("c"),
+            exec: Some(id("e")),
+            pid: 9,
+            status,
+            stdio: stdio(),
+            exit: Some(exit()),
+            created_at: Timestamp(1),
+            started_at: None,
+            confirmed_at: Some(Timestamp(3)),
+        });
+    }
+    round_trips(PidInfo { pid: 1, exec: None });
+    round_trips(LogRequest { follow: true, tail_lines: Some(0), since: Some(Timestamp(4)) });
+    round_trips(LogRequest::default());
+    round_trips(LogRecord { at: Timestamp(1), stream: OutputStream::Stderr, bytes: b"x\n".to_vec() });
+}
+
+#[test]
+fn content_and_snapshots_round_trip() {
+    round_trips(ContentRecord {
+        namespace: id("web"),
+        digest: digest(1),
+        size: u64::MAX,
+        labels: labels(),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    });
+    round_trips(IngestStatus {
+        reference: "layer/1".into(),
+        offset: 1,
+        total: 0,
+        expected: Some(digest(2)),
+        started_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    });
+    for kind in [SnapshotKind::View, SnapshotKind::Active, SnapshotKind::Committed] {
+        round_trips(SnapshotRecord {
+            namespace: id("web"),
+            snapshotter: "overlayfs".into(),
+            key: id("sha256:chain"),
+            parent: Some(id("p")),
+            kind,
+            directory: 12,
+            labels: labels(),
+            usage: Some(Usage::default()),
+            created_at: Timestamp(1),
+            updated_at: Timestamp(2),
+        });
+    }
+}
+
+fn pull() -> PullRequest {
+    PullRequest {
+        reference: bosun_types::reference::Reference::parse("r.io:5000/a/b:1").expect("reference"),
+        platform: Some(Platform::host()),
+        unpack: Some("overlayfs".into()),
+        plain_http: true,
+        labels: labels(),
+    }
+}
+
+#[test]
+fn transfers_round_trip() {
+    round_trips(pull());
+    round_trips(ImportRequest { base_name: Some("x".into()), platform: None, unpack: None });
+    let parts = [
+        PartStatus::Waiting,
+        PartStatus::Downloading,
+        PartStatus::Unpacking,
+        PartStatus::Done,
+        PartStatus::Exists,
+    ]
+    .map(|status| PartProgress { key: "layer-x".into(), digest: digest(3), status, offset: 1, total: 2 });
+    for state in [
+        TransferState::Running,
+        TransferState::Done(vec![image()]),
+        TransferState::Failed(Error::not_found("r.io/a: no such tag")),
+    ] {
+        round_trips(TransferProgress { id: 4, subject: "r.io/a:1".into(), parts: parts.to_vec(), state });
+    }
+}
+
+#[test]
+fn introspection_round_trips() {
+    round_trips(DaemonStatus {
+        version: "0.1.0".into(),
+        revision: String::new(),
+        pid: 7,
+        started_at: Timestamp(1),
+        recovering: true,
+        read_only: Some("lost writes".into()),
+        root: "/var/lib/bosun".into(),
+        state: "/run/bosun".into(),
+        containers: 1,
+        tasks_live: 2,
+        operations_open: 3,
+        operations_parked: 4,
+        event_sequence: 5,
+    });
+    let node = |name: &str, state, children| TreeNode {
+        name: name.into(),
+        kind: NodeKind::Worker,
+        state,
+        detail: "d".into(),
+        restarts: 2,
+        mailbox: Some(0),
+        started_at: Some(Timestamp(1)),
+        children,
+    };
+    // Twelve levels: deeper than the tree of the design, within the nesting limit.
+    let tree = (0..12).fold(node("leaf", NodeState::Parked("why".into()), vec![]), |child, level| {
+        node(
+            &format!("level {level}"),
+            NodeState::Running,
+            vec![child, node("x", NodeState::Stopped, vec![])],
+        )
+    });
+    round_trips(tree);
+    let intents = [
+        Intent::PrepareSnapshot { snapshotter: "o".into(), key: id("k"), directory: 1 },
+        Intent::RemoveSnapshot { snapshotter: "o".into(), key: id("k"), directory: 1 },
+        Intent::CreateTask { container: id("c"), nonce: "ab".into() },
+        Intent::StartProcess { container: id("c"), nonce: "ab".into(), exec: Some(id("e")) },
+        Intent::DeleteTask { container: id("c"), nonce: "ab".into() },
+        Intent::Pull { transfer: 1, request: pull() },
+        Intent::CreateContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
+        Intent::DeleteContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
+    ];
+    for (number, intent) in (0..).zip(intents) {
+        let cause = Error::unavailable("busy");
+        let status = match number % 3 {
+            0 => OperationStatus::Forward,
+            1 => OperationStatus::Undoing { cause },
+            _ => OperationStatus::Parked { cause },
+        };
+        round_trips(OperationRecord {
+            id: OperationId(number),
+            namespace: id("web"),
+            intent,
+            boot_id: "boot".into(),
+            opened_at: Timestamp(1),
+            status,
+            attempts: 3,
+        });
+    }
+}
+
+fn every_event() -> Vec<Event> {
+    let container = || id("c-1");
+    vec![
+        Event::NamespaceCreate { name: id("web"), labels: labels() },
+        Event::NamespaceUpdate { name: id("web"), labels: labels() },
+        Event::NamespaceDelete { name: id("web") },
+        Event::ContainerCreate { id: container(), image: Some(id("i")), runtime: "bosun".into() },
+        Event::ContainerUpdate {
+            id: container(),
+            image: None,
+            labels: labels(),
+            snapshot_key: Some(id("k")),
+        },
+        Event::ContainerDelete { id: container() },
+        Event::ContentCreate { digest: digest(1), size: 2 },
+        Event::ContentDelete { digest: digest(1) },
+        Event::ImageCreate { name: id("i"), labels: labels() },
+        Event::ImageUpdate { name: id("i"), labels: labels() },
+        Event::ImageDelete { name: id("i") },
+        Event::SnapshotPrepare { snapshotter: "o".into(), key: id("k"), parent: Some(id("p")) },
+        Event::SnapshotCommit { snapshotter: "o".into(), key: id("k"), name: id("n") },
+        Event::SnapshotRemove { snapshotter: "o".into(), key: id("k") },
+        Event::TaskCreate { container_id: container(), bundle: "/run/b".into(), pid: 4 },
+        Event::TaskStart { container_id: container(), pid: 4 },
+        Event::TaskOom { container_id: container() },
+        Event::TaskExit { container_id: container(), id: "c-1".into(), pid: 4, exit: exit() },
+        Event::TaskDelete { container_id: container(), pid: 4, exit: None },
+        Event::TaskDelete { container_id: container(), pid: 4, exit: Some(exit()) },
+        Event::TaskExecAdded { container_id: container(), exec_id: id("e") },
+        Event::TaskExecStarted { container_id: container(), exec_id: id("e"), pid: 5 },
+        Event::TaskPaused { container_id: container() },
+        Event::TaskResumed { container_id: container() },
+        Event::TaskCheckpointed { container_id: container(), checkpoint: "cp".into() },
+        Event::Custom { topic: "/mine/own".into(), payload: payload() },
+    ]
+}
+
+#[test]
+fn evt_5_every_topic_round_trips() {
+    for (sequence, event) in (1..).zip(every_event()) {
+        let record = EventRecord { sequence, at: Timestamp(9), namespace: id("web"), event };
+        round_trips(record.clone());
+        round_trips(EventDelivery::Event(record));
+    }
+    round_trips(EventDelivery::Missed { from: 1, to: 9 });
+    round_trips(EventStart::Now);
+    round_trips(EventStart::Sequence(4));
+    round_trips(EventStart::Time(Timestamp(5)));
+}
+
+#[test]
+fn a_topic_of_a_newer_daemon_is_kept_as_custom() {
+    let mut message = capnp::message::Builder::new_default();
+    let mut root: crate::event_capnp::event_record::Builder<'_> = message.init_root();
+    root.set_namespace("web");
+    root.set_topic("/tasks/teleported");
+    root.set_container("c");
+    let record = EventRecord::read(root.into_reader()).expect("reads");
+    assert_eq!(record.event.topic(), "/tasks/teleported");
+}
+
+#[test]
+fn filters_round_trip() {
+    for namespaces in [None, Some(vec![]), Some(vec![id::<NamespaceName>("web")])] {
+        let mut message = capnp::message::Builder::new_default();
+        let mut root: crate::event_capnp::event_filter::Builder<'_> = message.init_root();
+        let topics = vec!["/tasks".to_owned()];
+        super::event::write_filter(namespaces.as_deref(), &topics, root.reborrow());
+        let back = super::event::read_filter(root.into_reader()).expect("reads");
+        assert_eq!(back, (namespaces, topics));
+    }
+}
+
+#[test]
+fn id_1_an_over_long_identifier_is_refused_by_the_reader() {
+    let mut message = capnp::message::Builder::new_default();
+    let mut root: crate::container_capnp::container_request::Builder<'_> = message.init_root();
+    root.set_id("x".repeat(77).as_str());
+    let error = ContainerRequest::read(root.into_reader()).expect_err("too long");
+    assert_eq!(error.class, ErrorClass::InvalidArgument);
+}
+
+#[test]
+fn a_label_given_twice_is_refused() {
+    let mut message = capnp::message::Builder::new_default();
+    let root: crate::container_capnp::container_request::Builder<'_> = message.init_root();
+    let mut pairs = root.init_labels(2);
+    for index in 0..2 {
+        pairs.reborrow().get(index).set_key("same");
+    }
+    let error = super::read_pairs(Ok(pairs.into_reader())).expect_err("twice");
+    assert!(error.message.contains("\"same\""), "{error}");
+}
+
+#[test]
+fn interface_ids_never_change() {
+    // The contract of the wire: an id that changes breaks every client built before.
+    assert_eq!(crate::daemon_capnp::bosun::Client::TYPE_ID, BOSUN_ID);
+}
+
+/// What `capnp` derived from the file id of daemon.capnp when it was first published.
+const BOSUN_ID: u64 = 0xee89_7209_bbb6_2f16;
+
+proptest! {
+    #[test]
+    fn labels_of_any_text_round_trip(labels in proptest::collection::btree_map(".{0,40}", ".{0,40}", 0..20)) {
+        let mut record = image();
+        record.labels = labels;
+        round_trips(record);
+    }
+
+    #[test]
+    fn options_of_any_text_round_trip(
+        args in proptest::collection::vec(".{0,30}", 0..8),
+        entrypoint in proptest::option::of(proptest::collection::vec(".{0,9}", 0..4)),
+        cwd in proptest::option::of(".{0,30}"),
+        memory in proptest::option::of(1u64..),
+        flags in proptest::array::uniform4(any::<bool>()),
+    ) {
+        let [terminal, privileged, read_only_root, host_network] = flags;
+        round_trips(SpecOptions {
+            args, entrypoint, cwd, memory_bytes_max: memory, terminal, privileged, read_only_root, host_network,
+            ..SpecOptions::default()
+        });
+    }
+
+    #[test]
+    fn random_words_never_panic_a_reader(words in proptest::collection::vec(any::<u64>(), 1..64)) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let options = crate::limits::reader_options(crate::limits::REQUEST_BYTES_MAX);
+        let segments = [bytes.as_slice()];
+        let message = capnp::message::Reader::new(capnp::message::SegmentArray::new(&segments), options);
+        let _ = message.get_root().map(ContainerRequest::read);
+        let _ = message.get_root().map(EventRecord::read);
+        let _ = message.get_root().map(TreeNode::read);
+        let _ = message.get_root().map(TransferProgress::read);
+        let _ = message.get_root().map(ExecRequest::read);
+    }
+}
