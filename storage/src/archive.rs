@@ -6,12 +6,26 @@
 //! - Every count, length and depth of the stream has a limit ([`Limits`]).
 //! - Nothing is synced per file: the caller syncs the snapshot once, before the row that names it commits.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 mod error;
+mod metadata;
+pub(crate) mod path;
+mod pax;
+pub(crate) mod reader;
+pub(crate) mod root;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tree;
+mod unpack;
+mod whiteout;
+pub(crate) mod xattr;
 
 pub use error::ArchiveError;
+
+/// Size of the buffer in front of an unbuffered stream, in bytes.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Short form.
 pub type Result<T, E = ArchiveError> = std::result::Result<T, E>;
@@ -99,6 +113,11 @@ pub struct UnpackReport {
 /// Unpacks a plain tar stream into `target`, reading it to its end. On failure the target is partly filled (DIF-6): the
 /// caller removes it.
 pub fn unpack(reader: impl Read, target: &Path, options: &UnpackOptions) -> Result<UnpackReport> {
-    let _ = (reader, target, options);
-    Err(ArchiveError::Malformed { entry: 0, why: "not there yet".into() })
+    unpack_buffered(BufReader::with_capacity(BUFFER_BYTES, reader), target, options)
+}
+
+/// The same for a stream that has a buffer of its own: file contents are written straight out of it.
+pub fn unpack_buffered(reader: impl BufRead, target: &Path, options: &UnpackOptions) -> Result<UnpackReport> {
+    let unpacker = unpack::Unpacker::new(target, options)?;
+    unpacker.run(&mut reader::TarReader::new(reader, options.limits))
 }

@@ -11,6 +11,11 @@ use bosun_types::{Digest, ErrorClass};
 use crate::archive::{ArchiveError, UnpackOptions, UnpackReport};
 use crate::content::{ContentError, Ingest};
 
+mod pipeline;
+mod tee;
+#[cfg(test)]
+mod tests;
+
 /// What the pass refuses or fails at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -136,6 +141,5 @@ pub fn fetch_and_unpack(
     target: Option<(&Path, &UnpackOptions)>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<LayerOutcome, LayerError> {
-    let _ = (source, ingest, target, progress);
-    Err(LayerError::Short { digest: descriptor.digest, expected: descriptor.size, actual: 0 })
+    pipeline::run(source, ingest, descriptor, target, progress)
 }

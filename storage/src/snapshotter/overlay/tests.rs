@@ -1,0 +1,1 @@
+//! Tests of the overlayfs snapshotter; they mount for real and need root.
