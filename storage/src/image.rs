@@ -5,6 +5,7 @@ use bosun_types::content::Descriptor;
 use bosun_types::error::chain;
 use bosun_types::platform::Platform;
 use bosun_types::{Digest, ErrorClass};
+use sha2::{Digest as _, Sha256};
 
 mod document;
 pub mod import;
@@ -73,13 +74,55 @@ pub type Result<T, E = ImageError> = std::result::Result<T, E>;
 /// The manifest of an index that serves `platform` best (PLT-4). Of equals the first wins; entries that name no platform
 /// are taken only when nothing else fits, since only their config can tell. NotFound names what there is.
 pub fn choose(index: &Index, platform: &Platform) -> Result<Descriptor> {
-    let _ = index;
-    Err(ImageError::NoPlatform { wanted: platform.clone(), available: String::new() })
+    let ranked = index.manifests.iter().filter_map(|entry| {
+        let rank = platform.rank(entry.platform.as_ref()?)?;
+        Some((rank, &entry.descriptor))
+    });
+    // `min_by_key` gives the first of equals.
+    if let Some((_, best)) = ranked.min_by_key(|(rank, _)| *rank) {
+        return Ok(best.clone());
+    }
+    let anonymous = index.manifests.iter().find(|entry| entry.platform.is_none());
+    if let Some(entry) = anonymous {
+        return Ok(entry.descriptor.clone());
+    }
+    let mut available: Vec<String> =
+        index.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string).collect();
+    available.sort_unstable();
+    available.dedup();
+    Err(no_platform(platform, &available))
+}
+
+/// The image's own platform must serve the one asked for, also where no index said so.
+pub fn check_platform(config: &ImageConfig, platform: &Platform) -> Result<()> {
+    // Configs of old tools leave both fields empty: nothing is known against them.
+    if config.platform.os.is_empty() || platform.rank(&config.platform).is_some() {
+        return Ok(());
+    }
+    Err(no_platform(platform, &[config.platform.to_string()]))
+}
+
+fn no_platform(wanted: &Platform, available: &[String]) -> ImageError {
+    let available = if available.is_empty() { "none".to_owned() } else { available.join(", ") };
+    ImageError::NoPlatform { wanted: wanted.clone(), available }
 }
 
 /// IMG-18: the first is the first diff id, each next is the digest of `"<previous> <diff id>"`.
 pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
-    diff_ids.to_vec()
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => *diff_id,
+            Some(previous) => digest_of(format!("{previous} {diff_id}").as_bytes()),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// The digest of some bytes in memory.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::from_bytes(Sha256::digest(bytes).into())
 }
 
 /// What a document points at, in order (IMG-8): a manifest's config, then its layers; an index's manifests.
@@ -91,3 +134,6 @@ pub fn children(parsed: &Parsed) -> Vec<Descriptor> {
         Parsed::Index(index) => index.manifests.iter().map(|entry| entry.descriptor.clone()).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
