@@ -1,1 +1,85 @@
-fn main() {}
+//! bosun-shim: one per task. It holds the container's processes, moves their streams, and reports their ends, whatever
+//! becomes of the daemon.
+//!
+//! ```text
+//!   daemon ⇄ shim.sock ─ connection ─┐
+//!   SIGCHLD, SIGTERM ── reaper ──────┤
+//!   pipes, FIFOs, pty ─ stdio ───────┼─ event_loop ── phase (the law) ── create, exec, delete ── job (forked child)
+//!                                    │                                                            └ oci: embedded | binary
+//!   exit.rec, shim.rec ─ record ─────┘── exit (kill the rest, drain, record, report)
+//! ```
+//!
+//! One thread, no runtime. What is large or slow (JSON, libcontainer, an external OCI runtime) happens in a forked
+//! child that lives for one request; the shim itself stays at a few hundred kilobytes and always answers.
+
+mod binary;
+mod cgroup;
+mod connection;
+mod create;
+mod delete;
+mod embedded;
+mod error;
+mod event_loop;
+mod exec;
+mod exit;
+mod job;
+mod oci;
+mod options;
+mod phase;
+mod process;
+mod reaper;
+mod record;
+mod request;
+mod rootfs;
+mod setup;
+mod stdio;
+mod sys;
+
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+use bosun_types::error::chain;
+use bosun_types::shim::file;
+
+use crate::error::{Context as _, Result};
+use crate::event_loop::Shim;
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            complain(&message);
+            return ExitCode::from(2);
+        }
+    };
+    match serve(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: &Options) -> Result<()> {
+    if !options.protected {
+        setup::protect(options)?;
+    }
+    let (signals, oom_score) = setup::prepare(options)?;
+    // A socket file that is there already is of a shim that died: it cannot be bound again.
+    let _ = std::fs::remove_file(file::SOCKET);
+    let listener = UnixListener::bind(file::SOCKET).context(|| format!("bind {}", file::SOCKET))?;
+    let mut shim = Shim::new(options.clone(), signals, listener, oom_score)?;
+    record::write_beacon(&shim.beacon())?;
+    setup::tell_ready(options);
+    let result = shim.run();
+    let _ = std::fs::remove_file(file::SOCKET);
+    result
+}
+
+/// For people: standard error is the shim's log file.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{} bosun-shim: {message}", bosun_types::Timestamp::now());
+}

@@ -1,0 +1,225 @@
+//! Create and start of init.
+
+use bosun_types::shim::{CreateRequest, Response, file};
+use bosun_types::{Error, ErrorClass};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::cgroup::Cgroup;
+use crate::embedded;
+use crate::error::{Context as _, Result};
+use crate::event_loop::{Container, JobKind, Shim};
+use crate::job::{Job, Outcome};
+use crate::oci::{self, NewContainer, ProcessStreams};
+use crate::phase::{Input, Step};
+use crate::process::Waiter;
+use crate::stdio::{self, Opened};
+use crate::{record, rootfs};
+
+impl Shim {
+    /// `Create`.
+    pub fn create(&mut self, waiter: Waiter, request: CreateRequest) {
+        let same = self.container.as_ref().is_none_or(|it| it.request == request);
+        let before = self.init.phase;
+        match self.init.step(Input::Create) {
+            Err(denied) => self.reply(waiter, Err(denied.into())),
+            Ok(Step::Join | Step::Repeat) if !same => {
+                self.init.phase = before;
+                self.reply(waiter, Err(Error::already_exists("the task has another container")));
+            }
+            Ok(Step::Join) => self.init.waiters.push(waiter),
+            Ok(Step::Do) => {
+                self.init.waiters.push(waiter);
+                if let Err(error) = self.begin_create(request) {
+                    self.finish_create(None, Err(error.into()));
+                }
+            }
+            Ok(_) => {
+                let answer = self.process_answer(None);
+                self.reply(waiter, answer);
+            }
+        }
+    }
+
+    fn begin_create(&mut self, request: CreateRequest) -> Result<()> {
+        // Little is parsed here: the spec as a whole only in the child.
+        let sketch = Sketch::read()?;
+        let cgroup = sketch.linux.cgroup_path.as_deref().map(Cgroup::at).transpose()?.unwrap_or_default();
+        self.init.stdio = request.stdio.clone();
+        let embedded = request.runtime == oci::EMBEDDED || request.runtime.is_empty();
+        let start_by_runtime = !embedded || !sketch.hooks.poststart.is_empty();
+        let (streams, opened) = stdio::open(&request.stdio, "init")?;
+        self.container = Some(Container {
+            request: request.clone(),
+            cgroup: cgroup.clone(),
+            cgroup_path: sketch.linux.cgroup_path,
+            start_by_runtime,
+        });
+        // Recovery without the shim must find the cgroup even of a container that is half made.
+        record::write_beacon(&self.beacon())?;
+        let keep = streams.descriptors();
+        let job = Job::spawn(&self.job_context, &keep, || make(&request, &cgroup, streams))?;
+        self.jobs.push((job, JobKind::Create(opened)));
+        Ok(())
+    }
+
+    /// The job has ended, or did not begin.
+    pub fn finish_create(&mut self, opened: Option<Opened>, result: Result<Outcome, Error>) {
+        let waiters = std::mem::take(&mut self.init.waiters);
+        let answer = self.settle_create(opened, result);
+        if let Err(error) = &answer {
+            crate::complain(&format!("create: {error}"));
+        }
+        self.reply_all(waiters, &answer);
+    }
+
+    fn settle_create(
+        &mut self,
+        opened: Option<Opened>,
+        result: Result<Outcome, Error>,
+    ) -> Result<Response, Error> {
+        let identity = match result {
+            Ok(Outcome::Process(identity)) => self.resolve(identity),
+            Ok(Outcome::Done) => return self.abandon_create(Error::internal("create made no process")),
+            Err(error) => return self.abandon_create(error),
+        };
+        self.init.identity = Some(identity);
+        self.init.step(Input::CreateDone)?;
+        if let Err(error) = record::write_beacon(&self.beacon()) {
+            crate::complain(&bosun_types::error::chain(&error));
+        }
+        if let Some(opened) = opened
+            && let Err(error) = self.begin_streams(None, opened)
+        {
+            // It would run without its terminal: nobody asked for that.
+            let _ = crate::sys::kill(crate::sys::raw_pid(&identity), libc::SIGKILL);
+            self.adopt_early(None);
+            return Err(error.into());
+        }
+        self.adopt_early(None);
+        Ok(Response::Process(identity))
+    }
+
+    fn abandon_create(&mut self, error: Error) -> Result<Response, Error> {
+        self.init.step(Input::CreateFailed)?;
+        self.container = None;
+        Err(error)
+    }
+
+    /// Takes up copying of what `stdio::open` opened.
+    pub fn begin_streams(&mut self, owner: Option<&bosun_types::ExecId>, opened: Opened) -> Result<()> {
+        let copies = match opened {
+            Opened::Pipes(copies) => copies,
+            Opened::Terminal(pending) => {
+                let (copies, terminal) = pending.receive()?;
+                self.process(owner)?.terminal = Some(terminal);
+                copies
+            }
+        };
+        self.begin_copies(owner, copies);
+        Ok(())
+    }
+
+    /// `Start` of init.
+    pub fn start_init(&mut self, waiter: Waiter) {
+        match self.init.step(Input::Start) {
+            Err(denied) => self.reply(waiter, Err(denied.into())),
+            Ok(Step::Join) => self.init.waiters.push(waiter),
+            Ok(Step::Do) => {
+                self.init.waiters.push(waiter);
+                self.begin_start();
+            }
+            Ok(_) => {
+                let answer = self.process_answer(None);
+                self.reply(waiter, answer);
+            }
+        }
+    }
+
+    fn begin_start(&mut self) {
+        let Some(container) = &self.container else {
+            return self.finish_start(Err(Error::internal("a container without its request")));
+        };
+        let id = container.request.id.clone();
+        if !container.start_by_runtime {
+            let released = embedded::release(&id).map(|()| Outcome::Done).map_err(Error::from);
+            return self.finish_start(released);
+        }
+        let runtime = container.request.runtime.clone();
+        let job = Job::spawn(&self.job_context, &[], || {
+            oci::runtime(&runtime).start(&id)?;
+            Ok(Outcome::Done)
+        });
+        match job {
+            Ok(job) => self.jobs.push((job, JobKind::StartInit)),
+            Err(error) => self.finish_start(Err(error.into())),
+        }
+    }
+
+    /// Init was let go, or not.
+    pub fn finish_start(&mut self, result: Result<Outcome, Error>) {
+        let waiters = std::mem::take(&mut self.init.waiters);
+        let input = if result.is_ok() { Input::StartDone } else { Input::StartFailed };
+        // An init that ended meanwhile has moved on already; its start was good all the same.
+        let moved = self.init.step(input).is_ok() || result.is_ok();
+        let answer = match result {
+            Ok(_) if moved => self.process_answer(None),
+            Ok(_) => Err(Error::new(ErrorClass::Internal, "start came out of order")),
+            Err(error) => Err(error),
+        };
+        self.reply_all(waiters, &answer);
+    }
+
+    /// The answer to a repeated `Create` or `Start`.
+    pub fn process_answer(&mut self, exec: Option<&bosun_types::ExecId>) -> Result<Response, Error> {
+        let identity = self.process(exec)?.identity;
+        identity.map(Response::Process).ok_or_else(|| Error::internal("a process without identity"))
+    }
+}
+
+/// In the child: root file system, then the runtime; undone if that fails.
+fn make(request: &CreateRequest, cgroup: &Cgroup, streams: ProcessStreams) -> Result<Outcome> {
+    let spec = oci::load_spec(request.stdio.terminal)?;
+    if let Some(process) = spec.process() {
+        streams.give_to(process, &spec);
+    }
+    let made = rootfs::mount_all(&request.rootfs).and_then(|()| {
+        let container = NewContainer { id: &request.id, streams, no_pivot_root: request.no_pivot_root };
+        oci::runtime(&request.runtime).create(container, &spec)
+    });
+    if made.is_err() {
+        let _ = oci::runtime(&request.runtime).delete(&request.id);
+        let _ = cgroup.remove();
+        let _ = rootfs::unmount_all();
+    }
+    made.map(Outcome::Process)
+}
+
+/// The few words of the spec that the shim itself needs.
+#[derive(Debug, Default, Deserialize)]
+struct Sketch {
+    #[serde(default)]
+    linux: LinuxSketch,
+    #[serde(default)]
+    hooks: HooksSketch,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct LinuxSketch {
+    #[serde(rename = "cgroupsPath")]
+    cgroup_path: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct HooksSketch {
+    #[serde(default)]
+    poststart: Vec<IgnoredAny>,
+}
+
+impl Sketch {
+    fn read() -> Result<Self> {
+        let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid_argument(format!("the OCI spec is malformed: {error}")).into())
+    }
+}

@@ -1,0 +1,146 @@
+//! The embedded OCI runtime: libcontainer, in a job's child.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use bosun_types::shim::file;
+use bosun_types::task::ProcessIdentity;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::container::{Container, ContainerStatus};
+use libcontainer::notify_socket::NOTIFY_FILE;
+use libcontainer::seccomp::initialize_seccomp;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::default::{DefaultExecutor, get_executor};
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+
+use crate::error::{Context as _, Result, ShimError};
+use crate::oci::{NewContainer, NewExec, OciRuntime, ProcessStreams};
+use crate::sys::identity_of;
+
+/// libcontainer.
+#[derive(Debug)]
+pub struct Embedded;
+
+impl OciRuntime for Embedded {
+    fn create(&self, container: NewContainer<'_>, _spec: &Spec) -> Result<ProcessIdentity> {
+        const CONTEXT: &str = "create container";
+        let made = with_streams(builder(container.id)?, container.streams)?
+            .as_init(".")
+            .with_systemd(false)
+            .with_detach(true)
+            .with_no_pivot(container.no_pivot_root)
+            .build()
+            .map_err(failed(CONTEXT))?;
+        let pid = made.pid().ok_or_else(|| ShimError::Runtime(format!("{CONTEXT}: no init")))?;
+        identity_of(pid.as_raw()).context(|| format!("identify init {pid}"))
+    }
+
+    fn start(&self, id: &str) -> Result<()> {
+        load(id)?.start().map_err(failed("start container"))
+    }
+
+    fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
+        let mut container = load(exec.id)?;
+        // The shim lets init run without libcontainer (see `release`); and TSK-22 allows an exec in a created one.
+        if container.status() == ContainerStatus::Created {
+            container
+                .set_status(ContainerStatus::Running)
+                .save()
+                .map_err(failed("save the container's state"))?;
+        }
+        let spec = crate::oci::load_init_spec()?;
+        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        let pid = with_streams(builder(exec.id)?, exec.streams)?
+            .with_executor(Filtered { seccomp })
+            .as_tenant()
+            .with_detach(true)
+            .with_process(Some(exec.process_file))
+            .build()
+            .map_err(failed("exec"))?;
+        identity_of(pid.as_raw()).context(|| format!("identify exec {pid}"))
+    }
+
+    fn delete(&self, id: &str) -> Result<()> {
+        if !state_directory(id).exists() {
+            return Ok(());
+        }
+        load(id)?.delete(true).map_err(failed("delete container"))
+    }
+
+    fn update(&self, _id: &str, _cgroup_path: Option<&str>, _resources: &[u8]) -> Result<()> {
+        Err(bosun_types::Error::not_implemented("update with the embedded OCI runtime").into())
+    }
+}
+
+/// Lets a created container's init run: what libcontainer's `start` does, without its hooks. Cheap enough for the
+/// shim's own process.
+pub fn release(id: &str) -> Result<()> {
+    let path = state_directory(id).join(NOTIFY_FILE);
+    let mut socket = UnixStream::connect(&path).context(|| format!("connect {}", path.display()))?;
+    socket.write_all(b"start container").context(|| format!("write {}", path.display()))
+}
+
+fn state_directory(id: &str) -> PathBuf {
+    PathBuf::from(file::RUNTIME_ROOT).join(id)
+}
+
+fn load(id: &str) -> Result<Container> {
+    let directory = std::path::absolute(state_directory(id)).context(|| "working directory".into())?;
+    Container::load(directory).map_err(failed("load the container's state"))
+}
+
+fn builder(id: &str) -> Result<ContainerBuilder> {
+    let root = std::path::absolute(file::RUNTIME_ROOT).context(|| "working directory".into())?;
+    std::fs::create_dir_all(&root).context(|| format!("make {}", root.display()))?;
+    ContainerBuilder::new(id.to_owned(), SyscallType::default())
+        .validate_id()
+        .and_then(|builder| builder.with_root_path(root))
+        .map_err(failed("container id"))
+}
+
+fn with_streams(builder: ContainerBuilder, streams: ProcessStreams) -> Result<ContainerBuilder> {
+    Ok(match streams {
+        ProcessStreams::Pipes([stdin, stdout, stderr]) => {
+            builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
+        }
+        ProcessStreams::Console(path) => {
+            let path = std::path::absolute(path).context(|| "working directory".into())?;
+            builder.with_console_socket(Some(path))
+        }
+    })
+}
+
+fn failed(context: &'static str) -> impl FnOnce(libcontainer::error::LibcontainerError) -> ShimError {
+    move |source| ShimError::Embedded { context, source }
+}
+
+/// Runs an exec under the container's own seccomp filter: libcontainer's tenant builder leaves it out.
+#[derive(Clone)]
+struct Filtered {
+    seccomp: Option<LinuxSeccomp>,
+}
+
+impl Executor for Filtered {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        if let Some(seccomp) = &self.seccomp {
+            let refused = |error| ExecutorError::Other(format!("seccomp: {error}"));
+            let listener = initialize_seccomp(seccomp).or_else(|_| {
+                // Capabilities are dropped by now, so a process that may gain privileges cannot load a filter. A filter
+                // is worth more than the right to run setuid programs.
+                nix::sys::prctl::set_no_new_privs()
+                    .map_err(|error| ExecutorError::Other(error.to_string()))?;
+                initialize_seccomp(seccomp).map_err(refused)
+            })?;
+            if listener.is_some() {
+                return Err(ExecutorError::Other("seccomp with a listener is not done for an exec".into()));
+            }
+        }
+        get_executor().exec(spec)
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        DefaultExecutor {}.validate(spec)
+    }
+}

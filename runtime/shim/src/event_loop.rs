@@ -1,0 +1,412 @@
+//! The shim itself: everything it holds, and the loop that turns readiness into calls.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixListener;
+
+use bosun_types::shim::{
+    CreateRequest, ExitNotice, FromShim, Notice, PROTOCOL_VERSION, Response, ShimBeacon, ToShim,
+};
+use bosun_types::task::{ExitStatus, ProcessIdentity};
+use bosun_types::{Error, ExecId};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+
+use crate::cgroup::Cgroup;
+use crate::connection::{Connection, Frame};
+use crate::error::{Context as _, Result};
+use crate::job::{Job, JobContext};
+use crate::options::Options;
+use crate::phase::Kind;
+use crate::process::{Process, Waiter};
+use crate::stdio::{Copies, Input, Output, Waits};
+
+/// Connections at once; more than a daemon, its successor and a person with a tool need.
+const CONNECTIONS_MAX: usize = 16;
+/// Events taken from the kernel at once.
+const EVENTS_PER_TURN: usize = 32;
+/// Pause between looks at what is left of an ended container.
+const LOOK_AGAIN_MILLIS: u8 = 5;
+
+/// Tokens below this are not stream or connection ids. Ids are never reused, so an event that comes late finds nothing.
+const FIRST_ID: u64 = 8;
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+
+/// What a running job is for.
+#[derive(Debug)]
+pub enum JobKind {
+    /// `Create`; the spec's terminal is in the pending stdio.
+    Create(crate::stdio::Opened),
+    /// `Start` of init by the runtime.
+    StartInit,
+    /// `Start` of an exec.
+    StartExec(ExecId, crate::stdio::Opened),
+    /// `Delete`.
+    Delete,
+    /// `Update`.
+    Update(Waiter),
+}
+
+/// A copy under way.
+#[derive(Debug)]
+pub struct Stream {
+    /// `None`: init's.
+    pub owner: Option<ExecId>,
+    /// The copy.
+    pub copy: Copy,
+    watched: Option<Waits>,
+}
+
+/// Either direction.
+#[derive(Debug)]
+pub enum Copy {
+    /// From the process.
+    Output(Output),
+    /// To the process.
+    Input(Input),
+}
+
+/// What the shim knows of its container once `Create` has come.
+#[derive(Debug)]
+pub struct Container {
+    /// The request, for repeats.
+    pub request: CreateRequest,
+    /// Its group.
+    pub cgroup: Cgroup,
+    /// The group's path, as in the spec.
+    pub cgroup_path: Option<String>,
+    /// Whether `Start` must go through the runtime, because of hooks or because it is a binary.
+    pub start_by_runtime: bool,
+}
+
+/// See the module.
+pub struct Shim {
+    /// The command line.
+    pub options: Options,
+    /// This process.
+    pub identity: ProcessIdentity,
+    /// For jobs.
+    pub job_context: JobContext,
+    /// Init.
+    pub init: Process,
+    /// Execs.
+    pub execs: BTreeMap<ExecId, Process>,
+    /// Once `Create` has come.
+    pub container: Option<Container>,
+    /// Running jobs.
+    pub jobs: Vec<(Job, JobKind)>,
+    /// Reaped while jobs ran: one of them may be the process that a job is about to report.
+    pub reaped_early: Vec<(ProcessIdentity, ExitStatus)>,
+    /// Exits whose record waits for the daemon's acknowledgement.
+    pub unacknowledged: Vec<ExitNotice>,
+    /// A signal asked the shim to kill, delete and go (SHM-7).
+    pub stopping: bool,
+    /// The loop ends.
+    pub ended: bool,
+    epoll: Epoll,
+    listener: UnixListener,
+    signals: SignalFd,
+    connections: BTreeMap<u64, Connection>,
+    streams: BTreeMap<u64, Stream>,
+    next_id: u64,
+}
+
+impl Shim {
+    /// A shim that listens.
+    pub fn new(
+        options: Options,
+        signals: SignalFd,
+        listener: UnixListener,
+        oom_score: String,
+    ) -> Result<Self> {
+        let pid = nix::unistd::getpid().as_raw();
+        let identity = crate::sys::identity_of(pid).context(|| "identify the shim".into())?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context(|| "make an epoll".into())?;
+        listener.set_nonblocking(true).context(|| "listen".into())?;
+        let readable = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
+        epoll.add(&listener, readable(LISTENER)).context(|| "watch the socket".into())?;
+        epoll.add(&signals, readable(SIGNALS)).context(|| "watch signals".into())?;
+        Ok(Self {
+            options,
+            identity,
+            job_context: JobContext { oom_score },
+            init: Process::new(Kind::Init, Vec::new(), bosun_types::stdio::Stdio::default()),
+            execs: BTreeMap::new(),
+            container: None,
+            jobs: Vec::new(),
+            reaped_early: Vec::new(),
+            unacknowledged: Vec::new(),
+            stopping: false,
+            ended: false,
+            epoll,
+            listener,
+            signals,
+            connections: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_id: FIRST_ID,
+        })
+    }
+
+    /// Serves until the task is over.
+    pub fn run(&mut self) -> Result<()> {
+        let mut events = [EpollEvent::empty(); EVENTS_PER_TURN];
+        while !self.ended {
+            let timeout = if self.is_winding_up() { LOOK_AGAIN_MILLIS.into() } else { EpollTimeout::NONE };
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error).context(|| "wait for events".into()),
+            };
+            for event in &events[..count] {
+                self.dispatch(event.data(), event.events());
+            }
+            self.advance_endings();
+            self.advance_stopping();
+        }
+        Ok(())
+    }
+
+    /// The beacon as it is now.
+    pub fn beacon(&self) -> ShimBeacon {
+        let container = self.container.as_ref();
+        ShimBeacon {
+            version: PROTOCOL_VERSION,
+            nonce: self.options.nonce.clone(),
+            shim: self.identity,
+            init: self.init.identity,
+            cgroup_path: container.and_then(|it| it.cgroup_path.clone()),
+            runtime: container.map(|it| it.request.runtime.clone()),
+        }
+    }
+
+    /// Answers a request, unless its connection has gone.
+    pub fn reply(&mut self, waiter: Waiter, result: Result<Response, Error>) {
+        self.send(waiter.connection, &FromShim::Reply { id: waiter.request, result });
+    }
+
+    /// Answers all who wait for the same.
+    pub fn reply_all(&mut self, waiters: Vec<Waiter>, result: &Result<Response, Error>) {
+        for waiter in waiters {
+            self.reply(waiter, result.clone());
+        }
+    }
+
+    /// Tells every daemon.
+    pub fn notify(&mut self, notice: &Notice) {
+        let greeted: Vec<u64> =
+            self.connections.iter().filter(|(_, it)| it.greeted).map(|(token, _)| *token).collect();
+        for token in greeted {
+            self.send(token, &FromShim::Notice(notice.clone()));
+        }
+    }
+
+    /// Begins to copy a process's streams.
+    pub fn begin_copies(&mut self, owner: Option<&ExecId>, copies: Copies) {
+        let outputs = copies.outputs.into_iter().map(Copy::Output);
+        for copy in outputs.chain(copies.input.map(Copy::Input)) {
+            let id = self.next_id();
+            self.streams.insert(id, Stream { owner: owner.cloned(), copy, watched: None });
+            self.pump(id);
+        }
+    }
+
+    /// Whether output of that process is still to come or to be written; and whether some of it waits for a reader.
+    pub fn output_state(&mut self, owner: Option<&ExecId>) -> (bool, bool) {
+        let ids: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, it)| it.owner.as_ref() == owner && matches!(it.copy, Copy::Output(_)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ids {
+            self.pump(*id);
+        }
+        let left = ids.iter().filter_map(|id| self.streams.get(id));
+        left.fold((false, false), |(_, blocked), it| {
+            (true, blocked || matches!(&it.copy, Copy::Output(output) if output.is_blocked()))
+        })
+    }
+
+    /// Ends the input copy of a process.
+    pub fn end_input(&mut self, owner: Option<&ExecId>) {
+        self.end_streams(|it| it.owner.as_ref() == owner && matches!(it.copy, Copy::Input(_)));
+    }
+
+    /// Ends all copies of a process; what was not written is lost.
+    pub fn end_copies(&mut self, owner: Option<&ExecId>) {
+        self.end_streams(|it| it.owner.as_ref() == owner);
+    }
+
+    /// Gives up the shim's write end of a process's input FIFO.
+    pub fn release_input(&mut self, owner: Option<&ExecId>) {
+        let ids: Vec<u64> =
+            self.streams.iter().filter(|(_, it)| it.owner.as_ref() == owner).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(Stream { copy: Copy::Input(input), .. }) = self.streams.get_mut(&id) {
+                input.release();
+                self.pump(id);
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn dispatch(&mut self, token: u64, events: EpollFlags) {
+        match token {
+            LISTENER => self.accept(),
+            SIGNALS => self.take_signals(),
+            id if self.connections.contains_key(&id) => self.serve(id, events),
+            id => self.pump(id),
+        }
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            let connection = Connection::accept(stream).filter(|_| self.connections.len() < CONNECTIONS_MAX);
+            if let Some(connection) = connection {
+                let id = self.next_id();
+                if self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN, id)).is_ok() {
+                    self.connections.insert(id, connection);
+                }
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            match Signal::try_from(number) {
+                Ok(Signal::SIGCHLD) => {}
+                Ok(Signal::SIGTERM | Signal::SIGINT) => self.stopping = true,
+                _ => {}
+            }
+        }
+        // Several ends may come as one signal: always look for all.
+        self.reap();
+    }
+
+    fn serve(&mut self, id: u64, events: EpollFlags) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if events.contains(EpollFlags::EPOLLOUT) && connection.flush().is_err() {
+            return self.disconnect(id);
+        }
+        if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            match connection.read() {
+                Err(_) => return self.disconnect(id),
+                Ok(frames) => frames.into_iter().for_each(|frame| self.receive(id, frame)),
+            }
+        }
+        self.watch_connection(id);
+    }
+
+    fn receive(&mut self, id: u64, frame: Frame) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match frame {
+            Frame::Message(ToShim::Hello { nonce, .. }) if nonce == self.options.nonce => {
+                connection.greeted = true;
+                self.send(id, &FromShim::Hello { version: PROTOCOL_VERSION, shim: self.identity });
+                for notice in self.unacknowledged.clone() {
+                    self.send(id, &FromShim::Notice(Notice::Exited(notice)));
+                }
+            }
+            Frame::Message(ToShim::Request { id: request, request: what }) if connection.greeted => {
+                self.handle(Waiter { connection: id, request }, what);
+            }
+            Frame::UnknownRequest(request) if connection.greeted => {
+                let error = Error::not_implemented("this shim is older than the request")
+                    .with_hint("recreate the task to get a newer shim");
+                self.reply(Waiter { connection: id, request }, Err(error));
+            }
+            // A stranger, or a daemon that looks for another task.
+            _ => self.disconnect(id),
+        }
+    }
+
+    fn send(&mut self, id: u64, message: &FromShim) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.send(message).is_err() {
+            return self.disconnect(id);
+        }
+        self.watch_connection(id);
+    }
+
+    fn watch_connection(&mut self, id: u64) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let mut flags = EpollFlags::EPOLLIN;
+        flags.set(EpollFlags::EPOLLOUT, connection.wants_to_write());
+        if self.epoll.modify(connection, &mut EpollEvent::new(flags, id)).is_err() {
+            self.disconnect(id);
+        }
+    }
+
+    fn disconnect(&mut self, id: u64) {
+        if let Some(connection) = self.connections.remove(&id) {
+            let _ = self.epoll.delete(connection.as_fd());
+        }
+    }
+
+    /// Moves a stream on, and watches what it waits for then. An end that is not waited for is not watched at all:
+    /// epoll would report its hang-up again and again.
+    fn pump(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let waits = match &mut stream.copy {
+            Copy::Output(output) => output.pump(),
+            Copy::Input(input) => input.pump(),
+        };
+        if stream.watched == Some(waits) {
+            return;
+        }
+        if let Some(fd) = stream.watched.and_then(|waits| stream.copy.fd(waits)) {
+            let _ = self.epoll.delete(fd);
+        }
+        stream.watched = Some(waits);
+        let flags = match waits {
+            Waits::Source => EpollFlags::EPOLLIN,
+            Waits::Sink => EpollFlags::EPOLLOUT,
+            Waits::Ended => {
+                self.streams.remove(&id);
+                return;
+            }
+        };
+        let watched =
+            stream.copy.fd(waits).is_some_and(|fd| self.epoll.add(fd, EpollEvent::new(flags, id)).is_ok());
+        if !watched {
+            self.streams.remove(&id);
+        }
+    }
+
+    fn end_streams(&mut self, which: impl Fn(&Stream) -> bool) {
+        let ids: Vec<u64> = self.streams.iter().filter(|(_, it)| which(it)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(stream) = self.streams.remove(&id)
+                && let Some(fd) = stream.watched.and_then(|waits| stream.copy.fd(waits))
+            {
+                let _ = self.epoll.delete(fd);
+            }
+        }
+    }
+}
+
+impl Copy {
+    fn fd(&self, waits: Waits) -> Option<BorrowedFd<'_>> {
+        match (self, waits) {
+            (_, Waits::Ended) => None,
+            (Self::Output(output), Waits::Source) => Some(output.source()),
+            (Self::Output(output), Waits::Sink) => output.sink(),
+            (Self::Input(input), Waits::Source) => Some(input.source()),
+            (Self::Input(input), Waits::Sink) => Some(input.sink()),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The two ways to an OCI runtime: embedded, or an external binary. Everything here runs in a job's child.
+
+use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::path::Path;
+
+use bosun_types::shim::file;
+use bosun_types::task::ProcessIdentity;
+use oci_spec::runtime::{Process, Spec};
+
+use crate::binary::Binary;
+use crate::embedded::Embedded;
+use crate::error::{Context as _, Result, ShimError};
+use crate::sys::write_durably;
+
+/// Runtime name of the embedded one.
+pub const EMBEDDED: &str = "bosun";
+
+/// The streams that a new process gets: three descriptors, or a socket that takes its terminal.
+#[derive(Debug)]
+pub enum ProcessStreams {
+    /// Standard input, output, error.
+    Pipes([OwnedFd; 3]),
+    /// Path of a listening socket, relative to the task directory.
+    Console(String),
+}
+
+impl ProcessStreams {
+    /// Descriptors that a job's child must keep.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::Pipes(fds) => fds.iter().map(|fd| fd.as_raw_fd()).collect(),
+            Self::Console(_) => Vec::new(),
+        }
+    }
+
+    /// Gives the pipes to the process's own user, so that it may reopen `/dev/stdout` (as runc does).
+    pub fn give_to(&self, process: &Process, spec: &Spec) {
+        let Self::Pipes(fds) = self else { return };
+        let own_users = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.uid_mappings().as_ref())
+            .is_some_and(|mappings| !mappings.is_empty());
+        let (uid, gid) = (process.user().uid(), process.user().gid());
+        if own_users || uid == 0 {
+            return;
+        }
+        for fd in fds {
+            let is_pipe = nix::sys::stat::fstat(fd.as_fd())
+                .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO);
+            if is_pipe {
+                let _ = nix::unistd::fchown(fd.as_fd(), Some(uid.into()), Some(gid.into()));
+            }
+        }
+    }
+}
+
+/// A container to make.
+#[derive(Debug)]
+pub struct NewContainer<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its streams.
+    pub streams: ProcessStreams,
+    /// TSK-8.
+    pub no_pivot_root: bool,
+}
+
+/// A process to add.
+#[derive(Debug)]
+pub struct NewExec<'a> {
+    /// Container id.
+    pub id: &'a str,
+    /// File with the OCI `Process`, relative to the task directory.
+    pub process_file: &'a str,
+    /// Its pid file, relative to the task directory.
+    pub pid_file: &'a str,
+    /// Its streams.
+    pub streams: ProcessStreams,
+}
+
+/// What the shim asks of an OCI runtime. The bundle is the working directory.
+pub trait OciRuntime {
+    /// Makes the container, held before exec; its init.
+    fn create(&self, container: NewContainer<'_>, spec: &Spec) -> Result<ProcessIdentity>;
+    /// Lets it run.
+    fn start(&self, id: &str) -> Result<()>;
+    /// Adds a process.
+    fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity>;
+    /// Forgets the container, whatever it is doing. Unknown: success.
+    fn delete(&self, id: &str) -> Result<()>;
+    /// Applies `LinuxResources` to the live container.
+    fn update(&self, id: &str, cgroup_path: Option<&str>, resources: &[u8]) -> Result<()>;
+}
+
+/// The runtime of that name: [`EMBEDDED`], or a binary's name or path.
+pub fn runtime(name: &str) -> Box<dyn OciRuntime> {
+    if name == EMBEDDED || name.is_empty() { Box::new(Embedded) } else { Box::new(Binary::new(name)) }
+}
+
+/// Reads the bundle's spec, and makes its `terminal` what the request says.
+pub fn load_spec(terminal: bool) -> Result<Spec> {
+    let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
+    let mut spec: Spec = parse(&bytes, file::CONFIG)?;
+    let Some(process) = spec.process_mut() else {
+        return Err(bosun_types::Error::invalid_argument("the OCI spec has no process").into());
+    };
+    if process.terminal().unwrap_or(false) != terminal {
+        process.set_terminal(Some(terminal));
+        write_json(file::CONFIG.as_ref(), &spec)?;
+    }
+    Ok(spec)
+}
+
+/// Reads an exec's OCI `Process`, sets its `terminal`, and puts it where the runtime finds it (TSK-22).
+pub fn prepare_process(bytes: &[u8], terminal: bool, path: &Path) -> Result<Process> {
+    let mut process: Process = parse(bytes, "the exec's process")?;
+    process.set_terminal(Some(terminal));
+    write_json(path, &process)?;
+    Ok(process)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| bosun_types::Error::invalid_argument(format!("{what} is malformed: {error}")).into())
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| ShimError::Typed(bosun_types::Error::internal(format!("encode JSON: {error}"))))?;
+    write_durably(path, &bytes)
+}
+
+/// The spec as the container was made from it.
+pub fn load_init_spec() -> Result<Spec> {
+    let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
+    parse(&bytes, file::CONFIG)
+}

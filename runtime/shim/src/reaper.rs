@@ -1,0 +1,111 @@
+//! Reaping: every child that ended is a job, a process of the container, or an orphan that came to the subreaper.
+
+use std::time::{Duration, Instant};
+
+use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity};
+use bosun_types::{ExecId, Timestamp};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use crate::event_loop::{JobKind, Shim};
+use crate::phase::Input;
+use crate::process::Ending;
+use crate::sys::identity_of;
+
+/// How long what is left of a container is killed before its exit is reported nevertheless.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+/// How long the exit of a process waits for its output to reach a slow reader, or for a pipe that others hold.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// The same for an exec: those that it left behind may hold its pipes for as long as they like.
+const DRAIN_WAIT_EXEC: Duration = Duration::from_millis(20);
+/// Most reaped children remembered while a job runs.
+const REMEMBERED_MAX: usize = 256;
+
+impl Shim {
+    /// Reaps all that have ended.
+    pub fn reap(&mut self) {
+        loop {
+            let peek =
+                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+            let Ok(status) = waitid(Id::All, peek) else { break };
+            let Some(pid) = status.pid() else { break };
+            // Its start time can be read only until it is reaped.
+            let identity = identity_of(pid.as_raw()).ok();
+            let take = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+            let status = waitid(Id::Pid(pid), take).unwrap_or(status);
+            self.buried(pid.as_raw(), identity, &status);
+        }
+        if self.jobs.is_empty() {
+            self.reaped_early.clear();
+        }
+    }
+
+    fn buried(&mut self, pid: i32, identity: Option<ProcessIdentity>, status: &WaitStatus) {
+        if let Some(at) = self.jobs.iter().position(|(job, _)| job.pid == pid) {
+            let (job, kind) = self.jobs.remove(at);
+            return self.finish_job(kind, job.finish(status));
+        }
+        let exit = ExitStatus { cause: cause_of(status), exited_at: Timestamp::now() };
+        if self.init.live_pid() == Some(pid) {
+            return self.exited(None, exit);
+        }
+        let exec = self.execs.iter().find(|(_, it)| it.live_pid() == Some(pid)).map(|(id, _)| id.clone());
+        if let Some(id) = exec {
+            return self.exited(Some(&id), exit);
+        }
+        // A job may be about to report this very process.
+        if !self.jobs.is_empty() && self.reaped_early.len() < REMEMBERED_MAX {
+            let fallback = ProcessIdentity { pid: u32::try_from(pid).unwrap_or(0), start_ticks: 0 };
+            self.reaped_early.push((identity.unwrap_or(fallback), exit));
+        }
+    }
+
+    fn finish_job(&mut self, kind: JobKind, result: Result<crate::job::Outcome, bosun_types::Error>) {
+        match kind {
+            JobKind::Create(opened) => self.finish_create(Some(opened), result),
+            JobKind::StartInit => self.finish_start(result),
+            JobKind::StartExec(id, opened) => self.finish_exec(&id, Some(opened), result),
+            JobKind::Delete => self.finish_delete(result),
+            JobKind::Update(waiter) => {
+                self.reply(waiter, result.map(|_| bosun_types::shim::Response::Done));
+            }
+        }
+    }
+
+    /// A process that a job reported: with its start time, even if it was reaped before the job could read that.
+    pub fn resolve(&self, identity: ProcessIdentity) -> ProcessIdentity {
+        if identity.start_ticks != 0 {
+            return identity;
+        }
+        let known = self.reaped_early.iter().rev().find(|(it, _)| it.pid == identity.pid);
+        known.map_or_else(|| identity_of(crate::sys::raw_pid(&identity)).unwrap_or(identity), |(it, _)| *it)
+    }
+
+    /// If the process that a job has just reported was reaped before that, it ends now.
+    pub fn adopt_early(&mut self, exec: Option<&ExecId>) {
+        let Ok(Some(identity)) = self.process(exec).map(|it| it.identity) else { return };
+        if let Some(at) = self.reaped_early.iter().position(|(it, _)| *it == identity) {
+            let (_, exit) = self.reaped_early.remove(at);
+            self.exited(exec, exit);
+        }
+    }
+
+    fn exited(&mut self, exec: Option<&ExecId>, status: ExitStatus) {
+        let now = Instant::now();
+        let drain = if exec.is_some() { DRAIN_WAIT_EXEC } else { DRAIN_WAIT };
+        let Ok(process) = self.process(exec) else { return };
+        if process.step(Input::Exit).is_ok() {
+            process.ending = Some(Ending { status, kill_until: now + KILL_WAIT, drain_until: now + drain });
+        }
+        self.end_input(exec);
+    }
+}
+
+fn cause_of(status: &WaitStatus) -> ExitCause {
+    match status {
+        WaitStatus::Exited(_, code) => ExitCause::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+        WaitStatus::Signaled(_, signal, _) => {
+            ExitCause::Signal(u8::try_from(*signal as i32).unwrap_or(u8::MAX))
+        }
+        other => ExitCause::Unknown(format!("unexpected wait status {other:?}")),
+    }
+}

@@ -1,0 +1,120 @@
+//! Standard streams: what the process gets, and the copying between it and FIFOs, files and the log (IO-*).
+//!
+//! Each copy is a small state machine that the event loop drives with readiness: it reads while both ends allow it,
+//! and says which end it waits for.
+
+pub mod fifo;
+pub mod input;
+pub mod log_file;
+pub mod null;
+pub mod output;
+pub mod pty;
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bosun_types::Error;
+use bosun_types::stdio::{OutputStream, Stdio};
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+pub use input::Input;
+pub use log_file::LogFile;
+pub use output::Output;
+
+use crate::error::{Context as _, Result};
+use crate::oci::ProcessStreams;
+use crate::sys;
+
+/// Bytes moved by one read: IO-2's size.
+pub const CHUNK_BYTES: usize = 32 << 10;
+/// Chunks moved for one readiness event before other events get their turn.
+pub const CHUNKS_PER_TURN: usize = 8;
+
+/// What a copy waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// For bytes.
+    Source,
+    /// For room.
+    Sink,
+    /// For nothing: it has ended.
+    Ended,
+}
+
+/// The shim's side of a process's streams.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// Output copies.
+    pub outputs: Vec<Output>,
+    /// Input copy.
+    pub input: Option<Input>,
+}
+
+/// Sinks opened for a process with a terminal, whose pty is still to come.
+#[derive(Debug)]
+pub struct PendingTerminal {
+    /// Where the pty will arrive.
+    pub socket: pty::ConsoleSocket,
+    sinks: output::Sinks,
+    stdin: Option<fifo::InputFifo>,
+}
+
+/// What `open` made.
+#[derive(Debug)]
+pub enum Opened {
+    /// Pipes: copying can begin at once.
+    Pipes(Copies),
+    /// A terminal: copying begins when the runtime has sent it.
+    Terminal(Box<PendingTerminal>),
+}
+
+/// Opens a process's streams: its side and the shim's. `name` distinguishes sockets of this task.
+pub fn open(stdio: &Stdio, name: &str) -> Result<(ProcessStreams, Opened)> {
+    let log = stdio.log.as_ref().map(LogFile::open).transpose()?.map(|log| Rc::new(RefCell::new(log)));
+    if stdio.terminal {
+        if stdio.stderr.as_ref().is_some_and(|path| !path.is_empty()) {
+            return Err(Error::invalid_argument("stderr must be empty with a terminal").into());
+        }
+        let socket = pty::ConsoleSocket::bind(format!("console-{name}.sock"))?;
+        let sinks = output::Sinks::open(stdio.stdout.as_deref(), OutputStream::Stdout, log)?;
+        let stdin =
+            stdio.stdin.as_deref().filter(|path| !path.is_empty()).map(fifo::InputFifo::open).transpose()?;
+        let streams = ProcessStreams::Console(socket.path().to_owned());
+        return Ok((streams, Opened::Terminal(Box::new(PendingTerminal { socket, sinks, stdin }))));
+    }
+    let mut copies = Copies::default();
+    let stdin = match stdio.stdin.as_deref().filter(|path| !path.is_empty()) {
+        None => null::open()?,
+        Some(path) => {
+            let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
+            copies.input = Some(Input::new(fifo::InputFifo::open(path)?, ours)?);
+            theirs
+        }
+    };
+    let mut output = |path: Option<&str>, stream| -> Result<OwnedFd> {
+        let sinks = output::Sinks::open(path, stream, log.clone())?;
+        if sinks.is_empty() {
+            return null::open();
+        }
+        let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
+        copies.outputs.push(Output::new(ours, sinks)?);
+        Ok(theirs)
+    };
+    let stdout = output(stdio.stdout.as_deref(), OutputStream::Stdout)?;
+    let stderr = output(stdio.stderr.as_deref(), OutputStream::Stderr)?;
+    Ok((ProcessStreams::Pipes([stdin, stdout, stderr]), Opened::Pipes(copies)))
+}
+
+impl PendingTerminal {
+    /// Takes the pty that the runtime has sent; the copies, and the descriptor to resize it by.
+    pub fn receive(self) -> Result<(Copies, OwnedFd)> {
+        let master = self.socket.receive()?;
+        let duplicate = || master.try_clone().context(|| "duplicate the terminal".into());
+        sys::set_nonblocking(std::os::fd::AsFd::as_fd(&master)).context(|| "terminal".into())?;
+        let outputs = vec![Output::new(duplicate()?, self.sinks)?];
+        let input = self.stdin.map(|stdin| Input::new(stdin, duplicate()?)).transpose()?;
+        Ok((Copies { outputs, input }, master))
+    }
+}

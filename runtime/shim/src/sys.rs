@@ -1,0 +1,113 @@
+//! The few system calls that nix does not wrap, and small helpers around descriptors and `/proc`.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use bosun_types::task::ProcessIdentity;
+
+use crate::error::{Context as _, Result};
+
+/// Field of `/proc/<pid>/stat` after the command's closing parenthesis that holds the start time (field 22 of all).
+const START_TICKS_FIELD: usize = 19;
+
+/// Pid and start time of a process that has not been reaped yet.
+pub fn identity_of(pid: i32) -> io::Result<ProcessIdentity> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed /proc/<pid>/stat");
+    let (_, fields) = stat.rsplit_once(')').ok_or_else(malformed)?;
+    let ticks = fields.split_ascii_whitespace().nth(START_TICKS_FIELD).ok_or_else(malformed)?;
+    Ok(ProcessIdentity {
+        pid: u32::try_from(pid).map_err(|_| malformed())?,
+        start_ticks: ticks.parse().map_err(|_| malformed())?,
+    })
+}
+
+/// The pid as the kernel's calls want it.
+pub fn raw_pid(identity: &ProcessIdentity) -> i32 {
+    i32::try_from(identity.pid).unwrap_or(0)
+}
+
+/// Sends a signal by number: real-time signals have no name in nix. `pid` must be positive.
+#[expect(unsafe_code, reason = "nix knows no real-time signals")]
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: kill(2) touches no memory of this process.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Marks every descriptor from 3 up close-on-exec.
+#[expect(unsafe_code, reason = "no wrapper")]
+pub fn cloexec_all() {
+    // SAFETY: the call touches no memory; it changes descriptor flags only. A kernel without it (before 5.11) leaves
+    // the flags as they are, and everything that the shim opens itself is close-on-exec anyway.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Closes every descriptor from 3 up except `keep`. Only for a forked child that uses none of the others again.
+#[expect(unsafe_code, reason = "no wrapper")]
+pub fn close_all_but(keep: &[RawFd]) {
+    let mut keep: Vec<u32> =
+        keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut first = 3_u32;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if fd > first {
+            // SAFETY: the caller promises that nothing uses these descriptors again.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+/// Takes over a descriptor number that this process was given.
+#[expect(unsafe_code, reason = "the number comes from the command line")]
+pub fn take_fd(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD only asks; a number that is not open is refused.
+    if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open, and nothing else in this process owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets O_NONBLOCK.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Sets the size of a terminal.
+#[expect(unsafe_code, reason = "nix has no typed TIOCSWINSZ")]
+pub fn set_terminal_size(fd: BorrowedFd<'_>, width: u16, height: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize, which lives until the call returns.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Writes a file so that after a crash it is there whole or not at all: write, fsync, rename.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let write = || -> io::Result<()> {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()
+    };
+    write().context(|| format!("write {}", path.display()))
+}

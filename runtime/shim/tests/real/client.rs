@@ -1,0 +1,98 @@
+//! A small daemon: frames over the shim's socket, one request at a time.
+
+use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use bincode::config;
+use bosun_types::Error;
+use bosun_types::shim::{ExitNotice, FromShim, Notice, PROTOCOL_VERSION, Request, Response, ToShim, file};
+use bosun_types::task::ProcessIdentity;
+
+/// No answer of a shim takes longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub struct Client {
+    stream: UnixStream,
+    next: u64,
+    notices: VecDeque<Notice>,
+    pub shim: ProcessIdentity,
+}
+
+impl Client {
+    pub fn connect(directory: &Path, nonce: &str) -> Self {
+        let mut stream = UnixStream::connect(directory.join(file::SOCKET)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        send(&mut stream, &ToShim::Hello { version: PROTOCOL_VERSION, nonce: nonce.to_owned() });
+        match receive(&mut stream).expect("the shim greets") {
+            FromShim::Hello { version, shim } => {
+                assert_eq!(version, PROTOCOL_VERSION);
+                Self { stream, next: 1, notices: VecDeque::new(), shim }
+            }
+            other => panic!("no hello but {other:?}"),
+        }
+    }
+
+    pub fn request(&mut self, request: Request) -> Result<Response, Error> {
+        let id = self.begin(request);
+        self.answer(id)
+    }
+
+    /// Sends without waiting.
+    pub fn begin(&mut self, request: Request) -> u64 {
+        self.next += 1;
+        send(&mut self.stream, &ToShim::Request { id: self.next, request });
+        self.next
+    }
+
+    /// Waits for the answer of an earlier `begin`; answers must come in the order they are waited for.
+    pub fn answer(&mut self, id: u64) -> Result<Response, Error> {
+        loop {
+            match receive(&mut self.stream).expect("the shim answers") {
+                FromShim::Reply { id: of, result } if of == id => return result,
+                FromShim::Notice(notice) => self.notices.push_back(notice),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    /// The next exit, waited for.
+    pub fn exit(&mut self) -> ExitNotice {
+        loop {
+            match self.notices.pop_front() {
+                Some(Notice::Exited(notice)) => return notice,
+                Some(Notice::OutOfMemory { .. }) => {}
+                None => match receive(&mut self.stream).expect("the shim reports an exit") {
+                    FromShim::Notice(notice) => self.notices.push_back(notice),
+                    other => panic!("unexpected {other:?}"),
+                },
+            }
+        }
+    }
+
+    /// Whether an exit was reported that nobody has asked for.
+    pub fn has_more_exits(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// Waits until the shim closes the connection.
+    pub fn wait_closed(mut self) {
+        while receive(&mut self.stream).is_some() {}
+    }
+}
+
+pub fn send(stream: &mut UnixStream, message: &ToShim) {
+    let body = bincode::encode_to_vec(message, config::standard()).unwrap();
+    stream.write_all(&u32::try_from(body.len()).unwrap().to_le_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+}
+
+pub fn receive(stream: &mut UnixStream) -> Option<FromShim> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).ok()?;
+    let mut body = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut body).ok()?;
+    Some(bincode::decode_from_slice(&body, config::standard()).unwrap().0)
+}
