@@ -1,15 +1,23 @@
-//! Builds small images: for tests, the demo and the benches. The same input gives the same bytes.
+//! Builds small images: for tests, the demo and the benches. The same input gives the same bytes: times are the epoch,
+//! owners root unless said otherwise, and order is that of the calls or of the names.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::path::Path;
 
 use bosun_types::Digest;
 use bosun_types::content::Descriptor;
 use bosun_types::platform::Platform;
+use serde_json::{Value, json};
 
-use super::ImageProcess;
+use super::{ImageProcess, digest_of, media_type};
 use crate::compression::Compression;
+
+mod layer;
+mod output;
+
+pub use layer::{Layer, LayerBuilder, LayerEntry, LayerEntryKind};
+
+/// When everything was made: what is the same each time.
+const CREATED: &str = "1970-01-01T00:00:00Z";
 
 /// Whose media types a built image has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,76 +29,39 @@ pub enum Dialect {
     Docker,
 }
 
-/// Collects the entries of one layer.
-#[derive(Debug, Default)]
-pub struct LayerBuilder {
-    tar: Vec<u8>,
-}
+impl Dialect {
+    fn layer(self, compression: Compression) -> String {
+        let (base, separator) = match self {
+            Self::Oci => (media_type::OCI_LAYER, '+'),
+            Self::Docker => (media_type::DOCKER_LAYER, '.'),
+        };
+        match compression {
+            Compression::None => base.to_owned(),
+            Compression::Gzip => format!("{base}{separator}gzip"),
+            Compression::Zstd => format!("{base}{separator}zstd"),
+        }
+    }
 
-impl LayerBuilder {
-    /// An empty layer.
-    pub fn new() -> Self {
-        Self::default()
+    const fn config(self) -> &'static str {
+        match self {
+            Self::Oci => media_type::OCI_CONFIG,
+            Self::Docker => media_type::DOCKER_CONFIG,
+        }
     }
-    /// A directory.
-    #[must_use]
-    pub fn directory(self, path: &str, mode: u32) -> Self {
-        let _ = (path, mode);
-        self
-    }
-    /// A regular file.
-    #[must_use]
-    pub fn file(self, path: &str, mode: u32, bytes: &[u8]) -> Self {
-        let _ = (path, mode, bytes);
-        self
-    }
-    /// A symbolic link.
-    #[must_use]
-    pub fn symlink(self, path: &str, target: &str) -> Self {
-        let _ = (path, target);
-        self
-    }
-    /// A hard link to an earlier file of the layer.
-    #[must_use]
-    pub fn hard_link(self, path: &str, target: &str) -> Self {
-        let _ = (path, target);
-        self
-    }
-    /// Removes `path` of the layers below.
-    #[must_use]
-    pub fn whiteout(self, path: &str) -> Self {
-        let _ = path;
-        self
-    }
-    /// Hides what the layers below have in directory `path`.
-    #[must_use]
-    pub fn opaque(self, path: &str) -> Self {
-        let _ = path;
-        self
-    }
-    /// Everything below a directory of the host, owned by root, in order of name.
-    pub fn directory_tree(self, source: &Path) -> io::Result<Self> {
-        let _ = source;
-        Ok(self)
-    }
-    /// Ends the archive and compresses it.
-    pub fn build(self, compression: Compression) -> io::Result<Layer> {
-        let _ = (self.tar, compression);
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
-/// A finished layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// As stored and pushed.
-    pub bytes: Vec<u8>,
-    /// How `bytes` is compressed.
-    pub compression: Compression,
-    /// Digest of `bytes`.
-    pub digest: Digest,
-    /// Digest of the plain tar.
-    pub diff_id: Digest,
+    const fn manifest(self) -> &'static str {
+        match self {
+            Self::Oci => media_type::OCI_MANIFEST,
+            Self::Docker => media_type::DOCKER_MANIFEST,
+        }
+    }
+
+    const fn index(self) -> &'static str {
+        match self {
+            Self::Oci => media_type::OCI_INDEX,
+            Self::Docker => media_type::DOCKER_MANIFEST_LIST,
+        }
+    }
 }
 
 /// Describes one image.
@@ -119,19 +90,73 @@ impl ImageBuilder {
             annotations: BTreeMap::new(),
         }
     }
+
     /// Adds a layer on top.
     #[must_use]
     pub fn layer(mut self, layer: Layer) -> Self {
         self.layers.push(layer);
         self
     }
+
     /// Makes the documents.
     pub fn build(self) -> BuiltImage {
-        BuiltImage {
-            blobs: Vec::new(),
-            target: Descriptor { media_type: String::new(), digest: Digest::from_bytes([0; 32]), size: 0 },
-            platforms: Vec::new(),
+        let config_bytes = to_bytes(&self.config());
+        let config = describe(self.dialect.config().to_owned(), &config_bytes);
+        let layers: Vec<Descriptor> = self
+            .layers
+            .iter()
+            .map(|layer| describe(self.dialect.layer(layer.compression), &layer.bytes))
+            .collect();
+        let mut manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": self.dialect.manifest(),
+            "config": &config,
+            "layers": &layers,
+        });
+        if !self.annotations.is_empty() {
+            manifest["annotations"] = json!(self.annotations);
         }
+        let manifest_bytes = to_bytes(&manifest);
+        let target = describe(self.dialect.manifest().to_owned(), &manifest_bytes);
+        let mut blobs = Vec::new();
+        for (descriptor, layer) in layers.into_iter().zip(self.layers) {
+            add_blob(&mut blobs, descriptor, layer.bytes);
+        }
+        add_blob(&mut blobs, config, config_bytes);
+        add_blob(&mut blobs, target.clone(), manifest_bytes);
+        BuiltImage { blobs, target, platforms: vec![self.platform] }
+    }
+
+    fn config(&self) -> Value {
+        let process = &self.process;
+        let mut config = serde_json::Map::new();
+        let mut set = |key: &str, value: Value, is_set: bool| {
+            if is_set {
+                config.insert(key.to_owned(), value);
+            }
+        };
+        set("User", json!(process.user), !process.user.is_empty());
+        set("Env", json!(process.env), !process.env.is_empty());
+        set("Entrypoint", json!(process.entrypoint), !process.entrypoint.is_empty());
+        set("Cmd", json!(process.cmd), !process.cmd.is_empty());
+        set("WorkingDir", json!(process.working_dir), !process.working_dir.is_empty());
+        set("Labels", json!(process.labels), !process.labels.is_empty());
+        set("StopSignal", json!(process.stop_signal), process.stop_signal.is_some());
+        let volumes: BTreeMap<&String, Value> =
+            process.volumes.iter().map(|path| (path, json!({}))).collect();
+        set("Volumes", json!(volumes), !volumes.is_empty());
+        let diff_ids: Vec<Digest> = self.layers.iter().map(|layer| layer.diff_id).collect();
+        let mut image = json!({
+            "created": CREATED,
+            "architecture": self.platform.architecture,
+            "os": self.platform.os,
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        if !self.platform.variant.is_empty() {
+            image["variant"] = json!(self.platform.variant);
+        }
+        image
     }
 }
 
@@ -144,7 +169,7 @@ impl Default for ImageBuilder {
 /// A finished image or index with all its blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltImage {
-    /// Every blob in an order fit for pushing: what is pointed at comes first, the target is last.
+    /// Every blob once, in an order fit for pushing: what is pointed at comes first, the target is last.
     pub blobs: Vec<(Descriptor, Vec<u8>)>,
     /// The manifest or index.
     pub target: Descriptor,
@@ -155,22 +180,48 @@ pub struct BuiltImage {
 impl BuiltImage {
     /// One index over several images.
     pub fn index(images: Vec<BuiltImage>, dialect: Dialect) -> BuiltImage {
-        let _ = dialect;
-        images.into_iter().next().unwrap_or_else(|| ImageBuilder::new().build())
+        let mut blobs = Vec::new();
+        let mut platforms = Vec::new();
+        let mut manifests = Vec::new();
+        for image in images {
+            let mut entry = json!(image.target);
+            if let Some(platform) = image.platforms.first() {
+                entry["platform"] = json!({ "os": platform.os, "architecture": platform.architecture });
+                if !platform.variant.is_empty() {
+                    entry["platform"]["variant"] = json!(platform.variant);
+                }
+            }
+            manifests.push(entry);
+            platforms.extend(image.platforms);
+            for (descriptor, bytes) in image.blobs {
+                add_blob(&mut blobs, descriptor, bytes);
+            }
+        }
+        let bytes =
+            to_bytes(&json!({ "schemaVersion": 2, "mediaType": dialect.index(), "manifests": manifests }));
+        let target = describe(dialect.index().to_owned(), &bytes);
+        add_blob(&mut blobs, target.clone(), bytes);
+        BuiltImage { blobs, target, platforms }
     }
-    /// Writes an OCI layout directory.
-    pub fn write_oci_layout(&self, directory: &Path, name: Option<&str>) -> io::Result<()> {
-        let _ = (directory, name);
-        Err(io::ErrorKind::Unsupported.into())
+
+    /// The bytes of one of its blobs.
+    pub fn blob(&self, digest: &Digest) -> Option<&[u8]> {
+        let found = self.blobs.iter().find(|(descriptor, _)| descriptor.digest == *digest);
+        found.map(|(_, bytes)| bytes.as_slice())
     }
-    /// Writes an OCI layout as a tar stream (IEX-1); `name` becomes the ref annotation.
-    pub fn write_oci_tar(&self, output: impl Write, name: Option<&str>) -> io::Result<()> {
-        let _ = (output, name);
-        Err(io::ErrorKind::Unsupported.into())
+}
+
+fn add_blob(blobs: &mut Vec<(Descriptor, Vec<u8>)>, descriptor: Descriptor, bytes: Vec<u8>) {
+    if !blobs.iter().any(|(known, _)| known.digest == descriptor.digest) {
+        blobs.push((descriptor, bytes));
     }
-    /// Writes what `docker save` wrote before it knew OCI (IEX-6); only for a single image.
-    pub fn write_docker_save(&self, output: impl Write, names: &[&str]) -> io::Result<()> {
-        let _ = (output, names);
-        Err(io::ErrorKind::Unsupported.into())
-    }
+}
+
+fn describe(media_type: String, bytes: &[u8]) -> Descriptor {
+    Descriptor { media_type, digest: digest_of(bytes), size: bytes.len() as u64 }
+}
+
+fn to_bytes(document: &Value) -> Vec<u8> {
+    // Maps of `Value` are ordered by key, so the bytes are the same each time.
+    serde_json::to_vec(document).expect("a JSON value has no map keys but text")
 }
