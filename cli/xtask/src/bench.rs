@@ -1,12 +1,62 @@
-//! (being written)
+//! `cargo xtask bench`: bosun against containerd (`ctr`), runc and crun, interleaved in one run on this machine.
+//!
+//! Figures are ratios of medians; every sample goes to a JSON file. Both daemons keep their state on tmpfs, both sync
+//! their databases, both get the same image. Nothing is asserted: a figure that falls short is printed as it is.
+
+mod contestants;
+mod measure;
+mod report;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
-/// Options.
-#[derive(Args)]
-pub struct Options {}
+use crate::{build, packages, run};
 
-/// Runs it.
-pub fn run(_options: &Options) -> anyhow::Result<()> {
-    anyhow::bail!("not there yet")
+/// How much to measure.
+#[derive(Args)]
+pub struct Options {
+    /// Samples of each contestant where one command runs at a time.
+    #[arg(long, default_value_t = 20)]
+    samples: usize,
+    /// Idle containers for the memory and the restart figures.
+    #[arg(long, default_value_t = 100)]
+    idle: usize,
+    /// Where the JSON with all samples goes [default: <target>/bench.json].
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// Measures everything.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    packages::require_root("bench")?;
+    packages::ensure(&[packages::BUILD, packages::TEST, packages::BENCH])?;
+    let binaries = build::release(true)?;
+    let mut contest = contestants::Contest::prepare(binaries)?;
+    let mut report = report::Report::default();
+
+    run::say("start to exit of /bin/true, one at a time");
+    let commands = contest.true_commands();
+    report.add("start_to_exit_ms", measure::interleaved(&commands, options.samples)?);
+
+    run::say("the same, 8 at a time");
+    for (name, command) in commands.iter().filter(|(name, _)| name.is_daemon()) {
+        report.add_rate(*name, measure::concurrent(command, 8, options.samples.max(8) * 2)?);
+    }
+
+    run::say("where our time goes: stages of one run");
+    report.stages = contest.stages()?;
+
+    run::say(&format!("memory of {} idle containers", options.idle));
+    contest.start_idle(options.idle)?;
+    report.memory = contest.memory()?;
+
+    run::say("daemon start with these containers alive");
+    report.add("restart_ms", contest.restart_times(options.samples.min(7), options.idle)?);
+
+    let output = match &options.output {
+        Some(path) => path.clone(),
+        None => build::target_directory()?.join("bench.json"),
+    };
+    report.print(&output)
 }

@@ -12,6 +12,7 @@ mod packages;
 mod run;
 mod test;
 mod tidy;
+mod world;
 
 use clap::{Parser, Subcommand};
 
