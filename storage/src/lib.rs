@@ -1,8 +1,20 @@
-//! (header to be written)
+//! The only crate that knows fjall: tables, group commit, operation log, events; content, snapshotters, archives, images.
 
 pub mod archive;
+pub mod backend;
+pub mod batch;
+pub mod codec;
+pub mod committer;
 pub mod compression;
 pub mod content;
+pub mod error;
 pub mod image;
+pub mod journal_scan;
+pub mod key;
 pub mod layer;
+mod lock;
+pub mod mark;
+mod records;
 pub mod snapshotter;
+pub mod store;
+pub mod table;

@@ -1,0 +1,85 @@
+//! What is committed together: rows, operation log records, events. All or nothing.
+
+use bosun_types::event::Event;
+use bosun_types::operation::OperationRecord;
+use bosun_types::{NamespaceName, OperationId};
+
+use crate::codec;
+use crate::error::{Result, StoreError};
+use crate::key::{self, Key};
+use crate::table::{Record, Table};
+
+/// One raw change: table, key, and the value or its absence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its table.
+    pub table: Table,
+    /// Its key.
+    pub key: Key,
+    /// `None` removes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Changes that become durable together. Encoding errors show at commit.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) events: Vec<(NamespaceName, Event)>,
+    failed: Option<StoreError>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a row.
+    pub fn put<R: Record>(&mut self, record: &R) -> &mut Self {
+        match codec::encode(record) {
+            Ok(value) => self.writes.push(Write { table: R::TABLE, key: record.key(), value: Some(value) }),
+            Err(error) => self.failed = Some(error),
+        }
+        self
+    }
+
+    /// Removes a row; its absence is no error.
+    pub fn delete<R: Record>(&mut self, key: Key) -> &mut Self {
+        self.writes.push(Write { table: R::TABLE, key, value: None });
+        self
+    }
+
+    /// Publishes an event; the committer gives it its sequence number and its time.
+    pub fn publish(&mut self, namespace: &NamespaceName, event: Event) -> &mut Self {
+        self.events.push((namespace.clone(), event));
+        self
+    }
+
+    /// Logs an intent: always in the same batch as the row that it changes, before the first effect.
+    pub fn open_operation(&mut self, operation: &OperationRecord) -> &mut Self {
+        self.put(operation)
+    }
+
+    /// Changes the status of an open operation.
+    pub fn update_operation(&mut self, operation: &OperationRecord) -> &mut Self {
+        self.put(operation)
+    }
+
+    /// Logs the outcome: the operation is over; always in the same batch as its rows and events.
+    pub fn close_operation(&mut self, id: OperationId) -> &mut Self {
+        self.delete::<OperationRecord>(key::operation(id))
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.events.is_empty() && self.failed.is_none()
+    }
+
+    /// The changes, or the first that did not encode.
+    pub(crate) fn checked(self) -> Result<Self> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The store: typed rows over a backend, written by one committer.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), bosun_storage::error::StoreError> {
+//! use bosun_storage::{batch::Batch, store::{Store, StoreOptions}};
+//! let (store, _report) = Store::open(&StoreOptions { root: "/var/lib/bosun".into() })?;
+//! let committed = store.commit(Batch::new()).await?; // durable when it returns
+//! # Ok(()) }
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bosun_types::OperationId;
+use bosun_types::event::{EventRecord, EventSequence};
+use tokio::sync::{oneshot, watch};
+
+use crate::backend::Backend;
+use crate::backend::disk::Disk;
+use crate::backend::memory::Memory;
+use crate::batch::{Batch, Write};
+use crate::codec;
+use crate::committer::{Committed, Committer, Heads, Job, counter, meta};
+use crate::error::{Result, StoreError};
+use crate::journal_scan;
+use crate::key::{self, Key};
+use crate::lock::RootLock;
+use crate::mark::{self, Mark};
+use crate::table::{Record, Table};
+
+/// Batches that may wait for the committer.
+const QUEUE_MAX: usize = 4096;
+/// Numbers are taken from the database in blocks, so that one is handed out without a commit; after a crash the rest is skipped.
+const COUNTER_BLOCK: u64 = 1024;
+/// Format that this build writes and reads.
+const FORMAT: u32 = 1;
+
+/// Where.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The daemon's root; the database is `<root>/db`.
+    pub root: PathBuf,
+}
+
+/// What opening found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The last stop was orderly.
+    pub clean: bool,
+    /// Commits so far.
+    pub sequence: u64,
+}
+
+/// Whether writes are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// They are.
+    Writable,
+    /// They are refused.
+    ReadOnly {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Some events and where the log begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventPage {
+    /// The oldest position still kept.
+    pub oldest_kept: EventSequence,
+    /// In order.
+    pub events: Vec<EventRecord>,
+}
+
+/// A cheap handle.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    queue: SyncSender<Job>,
+    event_head: watch::Receiver<u64>,
+    health: StoreHealth,
+    operations: Counter,
+    directories: Counter,
+    transfers: Counter,
+    /// Goes last.
+    _lock: Option<RootLock>,
+}
+
+/// Hands out numbers that are never used again.
+struct Counter {
+    name: &'static str,
+    next: AtomicU64,
+    /// Below this, numbers are reserved in the database.
+    reserved: Mutex<u64>,
+}
+
+impl Store {
+    /// Opens or creates `<root>/db`. Blocking. A second daemon on the same root is refused at once, naming the first.
+    pub fn open(options: &StoreOptions) -> Result<(Self, OpenReport)> {
+        let root = &options.root;
+        std::fs::create_dir_all(root).map_err(|error| StoreError::file("cannot create", root, &error))?;
+        let lock = RootLock::acquire(root)?;
+        let before = mark::read(root)?;
+        let path = root.join("db");
+        let clean = before.is_none_or(|mark| mark.clean);
+        if !clean {
+            journal_scan::check(&path)?;
+        }
+        bosun_faults::point("database.open")
+            .map_err(|fault| StoreError::Open { path: path.clone(), why: fault.to_string() })?;
+        let backend: Arc<dyn Backend> = Arc::new(Disk::open(&path)?);
+        check_format(backend.as_ref())?;
+        let heads = read_heads(backend.as_ref())?;
+        let health = match mark::verdict(before, heads.position) {
+            None => StoreHealth::Writable,
+            Some(why) => StoreHealth::ReadOnly { why },
+        };
+        if health == StoreHealth::Writable {
+            // From here on a missing clean mark means a crash.
+            mark::write(root, Mark { position: heads.position, clean: false })?;
+        }
+        let report = OpenReport { clean, sequence: heads.position.sequence };
+        Ok((Self::start(backend, heads, health, Some(root), Some(lock))?, report))
+    }
+
+    /// Rows in memory, same laws: for simulations and tests.
+    pub fn in_memory() -> Self {
+        Self::over(Arc::new(Memory::default())).unwrap_or_else(|_| unreachable!("memory does not fail"))
+    }
+
+    /// Over any backend: how a simulation starts again on what a crash left.
+    pub fn over(backend: Arc<dyn Backend>) -> Result<Self> {
+        check_format(backend.as_ref())?;
+        let heads = read_heads(backend.as_ref())?;
+        Self::start(backend, heads, StoreHealth::Writable, None, None)
+    }
+
+    fn start(
+        backend: Arc<dyn Backend>,
+        heads: Heads,
+        health: StoreHealth,
+        root: Option<&Path>,
+        lock: Option<RootLock>,
+    ) -> Result<Self> {
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let (head, event_head) = watch::channel(heads.event);
+        let writable = health == StoreHealth::Writable;
+        let committer = Committer {
+            backend: Arc::clone(&backend),
+            heads,
+            event_head: head,
+            // A refused database keeps its mark: it is the evidence.
+            root: root.filter(|_| writable).map(Path::to_path_buf),
+            broken: false,
+            marked: Instant::now(),
+        };
+        std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || committer.run(&jobs))
+            .map_err(|error| {
+                StoreError::file("cannot start the committer of", root.unwrap_or(Path::new("memory")), &error)
+            })?;
+        let counter = |name| -> Result<Counter> {
+            let value = backend
+                .get(Table::Meta, &counter(name))?
+                .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+            let next = value.unwrap_or(1);
+            Ok(Counter { name, next: AtomicU64::new(next), reserved: Mutex::new(next) })
+        };
+        let inner = Inner {
+            operations: counter("next_operation")?,
+            directories: counter("next_directory")?,
+            transfers: counter("next_transfer")?,
+            backend,
+            queue,
+            event_head,
+            health,
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Commits all of it or nothing; durable when it returns.
+    pub async fn commit(&self, mut batch: Batch) -> Result<Committed> {
+        if let StoreHealth::ReadOnly { why } = &self.inner.health {
+            return Err(StoreError::ReadOnly { why: why.clone() });
+        }
+        let counters = [&self.inner.operations, &self.inner.directories, &self.inner.transfers];
+        counters.iter().for_each(|counter| counter.reserve(&mut batch));
+        let (answer, committed) = oneshot::channel();
+        self.inner.queue.try_send(Job::Commit(batch, answer)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Commit {
+                class: bosun_types::ErrorClass::ResourceExhausted,
+                why: format!("{QUEUE_MAX} commits are waiting"),
+            },
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        let result = committed.await.unwrap_or(Err(StoreError::Closed));
+        if result.is_err() {
+            // A reservation may have been in it.
+            counters.iter().for_each(|counter| counter.forget());
+        }
+        result
+    }
+
+    /// One row.
+    pub fn get<R: Record>(&self, key: &Key) -> Result<Option<R>> {
+        self.inner.backend.get(R::TABLE, key)?.map(|value| codec::decode(key, &value)).transpose()
+    }
+
+    /// Every row whose key starts with `prefix`, in key order.
+    pub fn scan<R: Record>(&self, prefix: &Key) -> Result<Vec<R>> {
+        let rows = self.inner.backend.scan(R::TABLE, prefix, &Key::all(), usize::MAX)?;
+        rows.iter().map(|(key, value)| codec::decode(key, value)).collect()
+    }
+
+    /// At most `limit` events from `from` on.
+    pub fn events_from(&self, from: EventSequence, limit: usize) -> Result<EventPage> {
+        let rows = self.inner.backend.scan(Table::Events, &Key::all(), &key::event(from), limit)?;
+        let events = rows.iter().map(|(key, value)| codec::decode(key, value)).collect::<Result<_>>()?;
+        Ok(EventPage { oldest_kept: read_heads(self.inner.backend.as_ref())?.event_oldest, events })
+    }
+
+    /// The newest event; 0 when there is none.
+    pub fn event_head(&self) -> EventSequence {
+        *self.inner.event_head.borrow()
+    }
+
+    /// Follows [`Self::event_head`].
+    pub fn watch_events(&self) -> watch::Receiver<EventSequence> {
+        self.inner.event_head.clone()
+    }
+
+    /// Never used again, over restarts too. Reserved by the next commit, which must be the one that uses it.
+    pub fn next_operation_id(&self) -> OperationId {
+        OperationId(self.inner.operations.next.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// A number for a snapshot's directory; the same promise.
+    pub fn next_directory(&self) -> u64 {
+        self.inner.directories.next.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A number for a transfer; the same promise.
+    pub fn next_transfer(&self) -> u64 {
+        self.inner.transfers.next.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Whether writes are taken.
+    pub fn health(&self) -> StoreHealth {
+        self.inner.health.clone()
+    }
+
+    /// Works off the queue, writes the clean mark, ends the committer. Blocking; later commits fail with `Closed`.
+    pub fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.inner.queue.send(Job::Close(done)).is_ok() {
+            let _ = closed.blocking_recv();
+        }
+    }
+}
+
+impl Counter {
+    /// Raises the reserved bound in the same commit that uses a number above it, a block at a time.
+    fn reserve(&self, batch: &mut Batch) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next.load(Ordering::SeqCst);
+        if next > *reserved {
+            *reserved = next + COUNTER_BLOCK;
+            batch.writes.push(Write {
+                table: Table::Meta,
+                key: counter(self.name),
+                value: Some(reserved.to_le_bytes().to_vec()),
+            });
+        }
+    }
+
+    /// The last reservation may not be durable: the next commit makes one again.
+    fn forget(&self) {
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+    }
+}
+
+/// A newer format is refused unchanged; a new database gets ours.
+fn check_format(backend: &dyn Backend) -> Result<()> {
+    match backend.get(Table::Meta, &meta::format())? {
+        None => backend.apply(&[Write {
+            table: Table::Meta,
+            key: meta::format(),
+            value: Some(FORMAT.to_le_bytes().to_vec()),
+        }]),
+        Some(bytes) => {
+            let found = u32::from_le_bytes(bytes.try_into().unwrap_or([0xff; 4]));
+            if found > FORMAT { Err(StoreError::TooNew { found, supported: FORMAT }) } else { Ok(()) }
+        }
+    }
+}
+
+fn read_heads(backend: &dyn Backend) -> Result<Heads> {
+    match backend.get(Table::Meta, &meta::heads())? {
+        None => Ok(Heads { event_oldest: 1, ..Heads::default() }),
+        Some(bytes) => Heads::decode(&bytes).ok_or(StoreError::Damaged {
+            table: "meta",
+            key: "heads".to_owned(),
+            why: "malformed".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
