@@ -1,1 +1,5 @@
-//! (header to be written)
+//! The harness: a private world with a real daemon, a registry, images, and the invariant checker.
+
+pub mod fixture;
+pub mod invariants;
+pub mod world;

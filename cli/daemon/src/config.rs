@@ -1,0 +1,231 @@
+//! Configuration: defaults, then `/etc/bosun/config.toml` (absent is fine), then flags (rows SYS-4, SYS-5).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+/// Where the configuration is looked for when no flag names one.
+pub const CONFIG_PATH: &str = "/etc/bosun/config.toml";
+
+/// bosun's container daemon.
+///
+/// Holds containers under supervision. Restart, upgrade or kill it at any time: containers go on, and nothing is lost.
+#[derive(Parser)]
+#[command(
+    name = "bosund",
+    version,
+    after_help = "EXAMPLES:\n  bosund\n  bosund --root /data/bosun --state /run/bosun --log-level debug\n  bosund config default > /etc/bosun/config.toml"
+)]
+pub struct Arguments {
+    /// Configuration file [default: /etc/bosun/config.toml when it exists].
+    #[arg(short, long)]
+    config: Option<PathBuf>,
+    /// What survives a reboot: database, content, snapshots, logs [default: /var/lib/bosun].
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// What does not: shims and their sockets [default: /run/bosun].
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Unix socket to serve on [default: <state>/bosun.sock].
+    #[arg(short, long, env = "BOSUN_ADDRESS")]
+    address: Option<PathBuf>,
+    /// trace, debug, info, warn or error; RUST_LOG wins [default: info].
+    #[arg(short, long)]
+    log_level: Option<String>,
+    /// cgroup below which containers are put [default: /bosun].
+    #[arg(long)]
+    cgroup_parent: Option<String>,
+    /// The shim program [default: bosun-shim beside bosund, else from PATH].
+    #[arg(long)]
+    shim: Option<PathBuf>,
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Sub-commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Work with the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List every crash point of every operation, one a line; for the chaos tests.
+    #[command(hide = true)]
+    CrashPoints,
+}
+
+/// Sub-commands of `config`.
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Print the default configuration as TOML.
+    Default,
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What survives a reboot.
+    pub root: PathBuf,
+    /// What does not.
+    pub state: PathBuf,
+    /// The shim program; empty: beside bosund, else from PATH.
+    pub shim: PathBuf,
+    /// cgroup below which containers are put.
+    pub cgroup_parent: String,
+    /// Score that keeps the daemon from the OOM killer.
+    pub oom_score: i32,
+    /// The edge.
+    pub rpc: Rpc,
+    /// The log.
+    pub log: Log,
+}
+
+/// The RPC edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rpc {
+    /// Socket; empty: `<state>/bosun.sock`.
+    pub address: PathBuf,
+    /// Owner of the socket.
+    pub uid: u32,
+    /// Group of the socket.
+    pub gid: u32,
+    /// Mode of the socket, in octal text.
+    pub mode: String,
+}
+
+/// The daemon's own log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Filter in RUST_LOG's form.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/bosun".into(),
+            state: "/run/bosun".into(),
+            shim: PathBuf::new(),
+            cgroup_parent: "/bosun".to_owned(),
+            oom_score: 0,
+            rpc: Rpc::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Rpc {
+    fn default() -> Self {
+        Self { address: PathBuf::new(), uid: 0, gid: 0, mode: "0660".to_owned() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: "text".to_owned() }
+    }
+}
+
+impl Config {
+    /// The socket's path.
+    pub fn address(&self) -> PathBuf {
+        if self.rpc.address.as_os_str().is_empty() {
+            self.state.join("bosun.sock")
+        } else {
+            self.rpc.address.clone()
+        }
+    }
+
+    /// The socket's mode.
+    pub fn socket_mode(&self) -> anyhow::Result<u32> {
+        u32::from_str_radix(&self.rpc.mode, 8)
+            .with_context(|| format!("rpc.mode {:?} is not octal, such as \"0660\"", self.rpc.mode))
+    }
+}
+
+/// File, then flags.
+pub fn load(arguments: &Arguments) -> anyhow::Result<Config> {
+    let mut config = match &arguments.config {
+        Some(path) => read(path)?,
+        None if Path::new(CONFIG_PATH).exists() => read(Path::new(CONFIG_PATH))?,
+        None => Config::default(),
+    };
+    set(&mut config.root, arguments.root.clone());
+    set(&mut config.state, arguments.state.clone());
+    set(&mut config.rpc.address, arguments.address.clone());
+    set(&mut config.log.level, arguments.log_level.clone());
+    set(&mut config.cgroup_parent, arguments.cgroup_parent.clone());
+    set(&mut config.shim, arguments.shim.clone());
+    check(&config)?;
+    Ok(config)
+}
+
+fn set<T>(into: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *into = value;
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read configuration {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("configuration {} is malformed", path.display()))
+}
+
+/// SYS-1: both directories are needed, absolute and different.
+fn check(config: &Config) -> anyhow::Result<()> {
+    for (what, path) in [("root", &config.root), ("state", &config.state)] {
+        if !path.is_absolute() {
+            bail!("{what} directory {} must be an absolute path", path.display());
+        }
+    }
+    if config.root == config.state {
+        bail!("root and state are both {}: they must differ", config.root.display());
+    }
+    if !config.cgroup_parent.starts_with('/') || config.cgroup_parent.split('/').any(|part| part == "..") {
+        bail!("cgroup parent {:?} must start with '/' and must not contain '..'", config.cgroup_parent);
+    }
+    config.socket_mode().map(drop)
+}
+
+/// Runs a printing sub-command.
+#[expect(clippy::print_stdout, reason = "the command's output")]
+pub fn print(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Config(ConfigCommand::Default) => {
+            println!("{}", toml::to_string_pretty(&Config::default())?)
+        }
+        Command::CrashPoints => crate::wiring::crash_points().iter().for_each(|point| println!("{point}")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sys_4_the_printed_default_reads_back() {
+        let text = toml::to_string_pretty(&Config::default()).expect("prints");
+        assert_eq!(toml::from_str::<Config>(&text).expect("reads"), Config::default());
+    }
+
+    #[test]
+    fn sys_1_root_and_state_must_differ() {
+        let arguments = Arguments::parse_from(["bosund", "--root", "/a", "--state", "/a"]);
+        assert!(load(&arguments).expect_err("same").to_string().contains("must differ"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_named() {
+        let error = toml::from_str::<Config>("rooot = \"/x\"").expect_err("unknown key");
+        assert!(error.to_string().contains("rooot"), "{error}");
+    }
+}
