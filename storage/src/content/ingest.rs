@@ -172,6 +172,11 @@ impl Ingest {
         Ok(CommittedBlob { digest, size: self.offset })
     }
 
+    /// Commits what there is, under whatever digest it has, if that is what was promised at `begin`.
+    pub fn commit_as_is(self) -> Result<CommittedBlob> {
+        self.commit(0, None)
+    }
+
     /// Throws the ingest away.
     pub fn abort(self) -> Result<()> {
         self.discard()

@@ -11,6 +11,16 @@ use super::ImageError;
 use crate::archive::ArchiveError;
 use crate::content::{ContentError, ContentStore};
 
+mod check;
+mod docker;
+mod intake;
+mod oci;
+#[cfg(test)]
+mod tests;
+
+/// How the refs of an import's ingests begin. None outlives its import; after a crash those that are left can go.
+pub const REF_PREFIX: &str = "import-";
+
 /// What an import refuses or fails at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,10 +96,10 @@ pub struct ImportedImage {
 /// What an archive held.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Imported {
-    /// Its images, in the archive's order.
+    /// Its images, in the archive's order; never empty.
     pub images: Vec<ImportedImage>,
-    /// Every blob that was written (or was there and came again), digest and size. Each needs a row; what no image
-    /// points at is garbage then and goes with the next collection.
+    /// Every blob that was written (or was there and came again), by digest. The media type is empty for one that no image
+    /// points at: it needs no row, and goes with the next collection.
     pub blobs: Vec<Descriptor>,
 }
 
@@ -101,6 +111,62 @@ pub fn read_archive(
     namespace: &NamespaceName,
     options: &ImportOptions<'_>,
 ) -> Result<Imported, ImportError> {
-    let _ = (reader, store, namespace, options);
-    Err(ImportError::Invalid { why: "not there yet".to_owned() })
+    let mut intake = intake::Intake::new(store, namespace, options)?;
+    intake.read(reader)?;
+    let mut archive = intake.finish();
+    let images = match (&archive.index, &archive.docker) {
+        // Newer `docker save` writes both: the index says more.
+        (Some(_), _) => oci::images(&archive, options)?,
+        (None, Some(_)) => docker::images(&mut archive, options)?,
+        (None, None) => {
+            return Err(ImportError::Invalid {
+                why: "it has neither index.json nor manifest.json: not an image archive".to_owned(),
+            });
+        }
+    };
+    if images.is_empty() {
+        return Err(ImportError::Invalid { why: "there is no image in it".to_owned() });
+    }
+    let mut check = check::Check::new(&archive, options);
+    for image in &images {
+        check.root(&image.target)?;
+    }
+    let media_types = check.finish();
+    let blobs = archive
+        .blobs
+        .iter()
+        .map(|(digest, size)| Descriptor {
+            media_type: media_types.get(digest).cloned().unwrap_or_default(),
+            digest: *digest,
+            size: *size,
+        })
+        .collect();
+    Ok(Imported { images, blobs })
+}
+
+fn invalid(why: impl Into<String>) -> ImportError {
+    ImportError::Invalid { why: why.into() }
+}
+
+/// IEX-3: `<base>:<tag>`, or `<base>@<digest>` without a tag.
+fn name_from_base(
+    tag: Option<&str>,
+    target: &Digest,
+    options: &ImportOptions<'_>,
+) -> Result<ImageName, ImportError> {
+    let base = options.base_name.filter(|base| !base.is_empty()).ok_or_else(|| {
+        invalid(match tag {
+            Some(tag) => format!("it gives only the tag {tag:?}: a base name is required"),
+            None => "it gives no name: a base name is required".to_owned(),
+        })
+    })?;
+    let name = match tag {
+        Some(tag) => format!("{base}:{tag}"),
+        None => format!("{base}@{target}"),
+    };
+    image_name(&name)
+}
+
+fn image_name(text: &str) -> Result<ImageName, ImportError> {
+    ImageName::new(text).map_err(|error| invalid(error.message))
 }
