@@ -11,6 +11,8 @@
 //! One request at a time needs no order: replies carry the request's `id`; `Notice` frames come at any time.
 //! A shim serves several connections at once (a new daemon may connect while the old one dies).
 
+pub mod codec;
+
 use bincode::{Decode, Encode};
 
 use crate::mount::Mount;
