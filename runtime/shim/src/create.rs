@@ -188,8 +188,8 @@ fn make(request: &CreateRequest, cgroup: &Cgroup, streams: ProcessStreams) -> Re
         oci::runtime(&request.runtime).create(container, &spec)
     });
     if made.is_err() {
-        let _ = oci::runtime(&request.runtime).delete(&request.id);
         let _ = cgroup.remove();
+        let _ = oci::runtime(&request.runtime).delete(&request.id);
         let _ = rootfs::unmount_all();
     }
     made.map(Outcome::Process)

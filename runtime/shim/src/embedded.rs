@@ -24,9 +24,9 @@ use crate::sys::identity_of;
 pub struct Embedded;
 
 impl OciRuntime for Embedded {
-    fn create(&self, container: NewContainer<'_>, _spec: &Spec) -> Result<ProcessIdentity> {
+    fn create(&self, container: NewContainer<'_>, spec: &Spec) -> Result<ProcessIdentity> {
         const CONTEXT: &str = "create container";
-        let made = with_streams(builder(container.id)?, container.streams)?
+        let mut made = with_streams(builder(container.id)?, container.streams)?
             .as_init(".")
             .with_systemd(false)
             .with_detach(true)
@@ -34,6 +34,12 @@ impl OciRuntime for Embedded {
             .build()
             .map_err(failed(CONTEXT))?;
         let pid = made.pid().ok_or_else(|| ShimError::Runtime(format!("{CONTEXT}: no init")))?;
+        if !has_start_hooks(spec) {
+            // The shim lets init run without libcontainer (see `release`), so the state says now what it will be then:
+            // written once, it cannot be seen half written by one of several execs that start at once; and an exec is
+            // allowed in a created container (TSK-22).
+            made.set_status(ContainerStatus::Running).save().map_err(failed("save the container's state"))?;
+        }
         identity_of(pid.as_raw()).context(|| format!("identify init {pid}"))
     }
 
@@ -42,14 +48,6 @@ impl OciRuntime for Embedded {
     }
 
     fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
-        let mut container = load(exec.id)?;
-        // The shim lets init run without libcontainer (see `release`); and TSK-22 allows an exec in a created one.
-        if container.status() == ContainerStatus::Created {
-            container
-                .set_status(ContainerStatus::Running)
-                .save()
-                .map_err(failed("save the container's state"))?;
-        }
         let spec = crate::oci::load_init_spec()?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
         let pid = with_streams(builder(exec.id)?, exec.streams)?
@@ -66,7 +64,10 @@ impl OciRuntime for Embedded {
         if !state_directory(id).exists() {
             return Ok(());
         }
-        load(id)?.delete(true).map_err(failed("delete container"))
+        let mut container = load(id)?;
+        // The shim has killed and reaped it; libcontainer would kill by the bare pid, which may be another's by now.
+        container.state.pid = None;
+        container.delete(true).map_err(failed("delete container"))
     }
 
     fn update(&self, _id: &str, _cgroup_path: Option<&str>, _resources: &[u8]) -> Result<()> {
@@ -80,6 +81,12 @@ pub fn release(id: &str) -> Result<()> {
     let path = state_directory(id).join(NOTIFY_FILE);
     let mut socket = UnixStream::connect(&path).context(|| format!("connect {}", path.display()))?;
     socket.write_all(b"start container").context(|| format!("write {}", path.display()))
+}
+
+/// Whether starting has to run hooks, which `release` leaves out.
+fn has_start_hooks(spec: &Spec) -> bool {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+    hooks.is_some_and(|hooks| !hooks.is_empty())
 }
 
 fn state_directory(id: &str) -> PathBuf {

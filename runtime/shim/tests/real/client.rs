@@ -58,6 +58,19 @@ impl Client {
         }
     }
 
+    /// Waits for the answer of any of these; which, and what.
+    pub fn any_answer(&mut self, ids: &[u64]) -> (usize, Result<Response, Error>) {
+        loop {
+            match receive(&mut self.stream).expect("the shim answers") {
+                FromShim::Reply { id: of, result } => {
+                    return (ids.iter().position(|id| *id == of).expect("one of them"), result);
+                }
+                FromShim::Notice(notice) => self.notices.push_back(notice),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
     /// The next exit, waited for.
     pub fn exit(&mut self) -> ExitNotice {
         loop {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bosun_types::mount::Mount;
 use bosun_types::shim::{CreateRequest, Request, Response, file, flag};
-use bosun_types::stdio::Stdio;
+use bosun_types::stdio::{LogTarget, Stdio};
 use bosun_types::task::{ExitCause, ProcessIdentity};
 use serde_json::{Value, json};
 
@@ -201,6 +201,17 @@ pub fn alive(pid: u32) -> bool {
 pub fn log_lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+}
+
+pub fn mkfifo(path: &Path) -> String {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A log target in the test's own directory.
+pub fn log_target(task: &Task, bytes_max: u64, files_max: u32) -> LogTarget {
+    let path = task.home.path().join("logs/c.log");
+    LogTarget { path: path.to_str().unwrap().to_owned(), bytes_max, files_max }
 }
 
 fn cgroup_directories(path: &str) -> Vec<PathBuf> {

@@ -1,0 +1,145 @@
+//! Execs: register, start, end, delete.
+
+use bosun_types::shim::{Request, Response, ShimPhase};
+use bosun_types::stdio::Stdio;
+use bosun_types::task::{ExitCause, KillTarget};
+use bosun_types::{ErrorClass, ExecId};
+use serde_json::json;
+
+use crate::client::Client;
+use crate::task::{Task, code, log_lines, log_target, process};
+
+pub fn spec(script: &str) -> Vec<u8> {
+    json!({
+        "user": {"uid": 0, "gid": 0},
+        "args": ["/bin/sh", "-c", script],
+        "env": ["PATH=/bin"],
+        "cwd": "/",
+        "noNewPrivileges": true
+    })
+    .to_string()
+    .into_bytes()
+}
+
+pub fn id(text: &str) -> ExecId {
+    ExecId::new(text).unwrap()
+}
+
+pub fn add(client: &mut Client, name: &str, script: &str, stdio: Stdio) {
+    let request = Request::AddExec { id: id(name), process: spec(script), stdio };
+    assert_eq!(client.request(request), Ok(Response::Done));
+}
+
+fn start(client: &mut Client, name: &str) -> bosun_types::task::ProcessIdentity {
+    process(client.request(Request::Start { exec: Some(id(name)) }).unwrap())
+}
+
+#[test]
+fn tsk_22_an_exec_runs_in_the_container_and_its_exit_is_told() {
+    let task = Task::new("sleep 1000");
+    let (mut client, init) = task.run(&Stdio::default());
+    let log = log_target(&task, 0, 1);
+    let stdio = Stdio { log: Some(log.clone()), ..Stdio::default() };
+    add(&mut client, "e1", "readlink /proc/1/ns/pid; readlink /proc/self/ns/pid; exit 7", stdio.clone());
+    let again = Request::AddExec { id: id("e1"), process: spec("other"), stdio };
+    assert_eq!(client.request(again).unwrap_err().class, ErrorClass::AlreadyExists);
+    let first = start(&mut client, "e1");
+    assert_eq!(start(&mut client, "e1"), first);
+    let exit = client.exit();
+    assert_eq!((exit.exec, exit.process, code(&exit.status.cause)), (Some(id("e1")), first, 7));
+    let lines = log_lines(log.path.as_ref());
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0], lines[1], "not in the container's pid namespace");
+    assert!(task.directory.join("exit-e1.rec").exists());
+    client.request(Request::AckExit { exec: Some(id("e1")) }).unwrap();
+    assert!(!task.directory.join("exit-e1.rec").exists());
+    for _ in 0..2 {
+        assert_eq!(client.request(Request::DeleteExec { id: id("e1") }), Ok(Response::Done));
+    }
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    assert_eq!(client.exit().process, init);
+    task.finish(client);
+}
+
+#[test]
+fn tsk_32_an_exec_that_cannot_start_stays_registered_and_says_why() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["/none"], "env": ["PATH=/bin"], "cwd": "/"});
+    let request =
+        Request::AddExec { id: id("e1"), process: process.to_string().into_bytes(), stdio: Stdio::default() };
+    client.request(request).unwrap();
+    let error = client.request(Request::Start { exec: Some(id("e1")) }).unwrap_err();
+    assert!(error.message.contains("/none"), "{error}");
+    let Ok(Response::State(state)) = client.request(Request::State) else { panic!("no state") };
+    assert_eq!(state.execs, [(id("e1"), ShimPhase::Registered)]);
+    client.request(Request::DeleteExec { id: id("e1") }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    assert_eq!(client.exit().exec, None);
+    assert!(!client.has_more_exits());
+    task.finish(client);
+}
+
+#[test]
+fn i4_execs_end_before_init_and_each_exactly_once() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    for name in ["a", "b", "c"] {
+        add(&mut client, name, "sleep 1000", Stdio::default());
+    }
+    // All at once: none waits for another.
+    let ids = ["a", "b", "c"].map(|name| client.begin(Request::Start { exec: Some(id(name)) }));
+    let mut answered = ids.map(|_| false);
+    for _ in &ids {
+        let (at, result) = client.any_answer(&ids);
+        result.unwrap();
+        answered[at] = true;
+    }
+    assert_eq!(answered, [true; 3]);
+    let busy = client.request(Request::DeleteExec { id: id("a") }).unwrap_err();
+    assert_eq!(busy.class, ErrorClass::FailedPrecondition);
+    client.request(Request::Kill { target: KillTarget::Exec(id("a")), signal: 15 }).unwrap();
+    let exit = client.exit();
+    assert_eq!((exit.exec, exit.status.cause), (Some(id("a")), ExitCause::Signal(15)));
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    let mut order: Vec<_> = (0..3).map(|_| client.exit().exec).collect();
+    assert_eq!(order.pop(), Some(None), "init is last");
+    order.sort();
+    assert_eq!(order, [Some(id("b")), Some(id("c"))]);
+    assert!(!client.has_more_exits());
+    task.finish(client);
+}
+
+#[test]
+fn a_short_exec_is_never_lost_between_its_start_and_its_end() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    for number in 0..20_u8 {
+        let name = format!("e{number}");
+        add(&mut client, &name, &format!("exit {number}"), Stdio::default());
+        let process = start(&mut client, &name);
+        let exit = client.exit();
+        assert_eq!((exit.process, code(&exit.status.cause)), (process, number));
+        client.request(Request::DeleteExec { id: id(&name) }).unwrap();
+    }
+    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.exit();
+    task.finish(client);
+}
+
+#[test]
+fn cve_2022_29162_an_exec_has_no_inheritable_capabilities() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    let log = log_target(&task, 0, 1);
+    let stdio = Stdio { log: Some(log.clone()), ..Stdio::default() };
+    add(&mut client, "e1", "grep -E 'CapInh|CapAmb' /proc/self/status", stdio);
+    start(&mut client, "e1");
+    client.exit();
+    for line in log_lines(log.path.as_ref()) {
+        assert!(line.ends_with("0000000000000000"), "{line}");
+    }
+    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.exit();
+    task.finish(client);
+}
