@@ -1,1 +1,55 @@
-//! (header to be written)
+//! The client library: talk to `bosund` in Rust.
+//!
+//! ```no_run
+//! # async fn example() -> bosun_client::Result<()> {
+//! use bosun_client::{Client, ConnectOptions};
+//!
+//! let client = Client::connect(ConnectOptions::default()).await?;
+//! let web = client.namespace("web".parse()?);
+//! for container in web.containers().list().await? {
+//!     println!("{}", container.id);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything here is `Send + Sync + Clone` and works on any executor: the Cap'n Proto objects, which are neither, live on
+//! a private thread (`docs/adr/0009-client-threading.md`). Nouns are addresses, not connections: when the daemon restarts,
+//! the next call connects again, and waits, event and progress streams go on by themselves.
+//!
+//! - Data is [`bosun_types`]'s, in and out; errors are [`bosun_types::Error`], unchanged from where they arose.
+//! - Dropping a future cancels its call. The daemon finishes what it has begun.
+//! - Every call has a deadline ([`ConnectOptions::call_deadline`]); waits and streams have none.
+#![warn(missing_docs)]
+
+mod containers;
+mod content;
+mod daemon;
+mod driver;
+mod events;
+mod failure;
+mod images;
+mod incoming;
+pub mod io;
+mod namespace;
+mod options;
+mod run;
+mod session;
+mod snapshots;
+mod task;
+mod transfers;
+mod upload;
+
+pub use bosun_types::{Error, ErrorClass, Result};
+pub use containers::{Container, Containers};
+pub use content::{Content, ContentWriter};
+pub use daemon::{Client, Version};
+pub use events::{EventFilter, Events};
+pub use images::Images;
+pub use incoming::Incoming;
+pub use namespace::Namespace;
+pub use options::{ConnectOptions, DEFAULT_ADDRESS};
+pub use run::{RunRequest, Running};
+pub use snapshots::Snapshots;
+pub use task::{Process, Task};
+pub use transfers::{Import, Transfer, Transfers};

@@ -1,0 +1,187 @@
+//! The daemon itself: connect, version, status, the supervision tree, namespaces, operations.
+
+use bosun_protocol::convert::{pair_count, write_pairs};
+use bosun_protocol::daemon_capnp::bosun;
+use bosun_protocol::{Wire, limits};
+use bosun_types::namespace::NamespaceRecord;
+use bosun_types::operation::OperationRecord;
+use bosun_types::tree::{DaemonStatus, TreeNode};
+use bosun_types::{Labels, NamespaceName, OperationId, Result};
+
+use crate::driver::Driver;
+use crate::events::Events;
+use crate::failure::{Failure, answer};
+use crate::namespace::Namespace;
+use crate::options::ConnectOptions;
+
+/// A client of one daemon. Cheap to clone; all clones share one connection.
+#[derive(Clone)]
+pub struct Client {
+    driver: Driver,
+}
+
+/// What the daemon says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Protocol that it speaks; [`Version::client_protocol`] is ours.
+    pub protocol: u32,
+    /// bosun's version.
+    pub version: String,
+    /// Git revision it was built from; empty when unknown.
+    pub revision: String,
+}
+
+impl Version {
+    /// The protocol that this library speaks.
+    pub const fn client_protocol() -> u32 {
+        limits::PROTOCOL_VERSION
+    }
+
+    pub(crate) async fn ask(bosun: &bosun::Client) -> std::result::Result<Self, Failure> {
+        let response = bosun.version_request().send().promise.await?;
+        let results = response.get()?;
+        Ok(Self {
+            protocol: results.get_protocol(),
+            version: bosun_protocol::convert::read_text(results.get_version())?,
+            revision: bosun_protocol::convert::read_text(results.get_revision())?,
+        })
+    }
+}
+
+/// Collects all pages of a list. `$list` sends one page's request given the place to go on from.
+macro_rules! all_pages {
+    ($client:expr, $method:ident, $records:ident) => {{
+        let mut all = Vec::new();
+        let mut after = String::new();
+        loop {
+            let mut request = $client.$method();
+            request.get().init_page().set_after(after.as_str());
+            $crate::failure::answer!(results, request);
+            all.extend(bosun_protocol::convert::read_list(results.$records())?);
+            let page = results.get_page()?;
+            if !page.has_next() {
+                return Ok(all);
+            }
+            after = bosun_protocol::convert::read_text(page.get_next())?;
+        }
+    }};
+}
+pub(crate) use all_pages;
+
+impl Client {
+    /// Connects, waiting for the daemon up to [`ConnectOptions::connect_deadline`].
+    ///
+    /// # Errors
+    /// Unavailable: nobody listens. PermissionDenied: the socket is not for this user.
+    pub async fn connect(options: ConnectOptions) -> Result<Self> {
+        let driver = Driver::start(options)?;
+        driver.wait(|_session| async { Ok(()) }).await?;
+        Ok(Self { driver })
+    }
+
+    /// The daemon's version, as told when the connection was made.
+    pub async fn version(&self) -> Result<Version> {
+        self.driver.call(|session| async move { Ok(session.version().clone()) }).await
+    }
+
+    /// The daemon at a glance.
+    pub async fn status(&self) -> Result<DaemonStatus> {
+        self.driver
+            .call(|session| async move {
+                answer!(results, session.bosun().status_request());
+                Ok(DaemonStatus::read(results.get_status()?)?)
+            })
+            .await
+    }
+
+    /// The live supervision tree.
+    pub async fn tree(&self) -> Result<TreeNode> {
+        self.driver
+            .call(|session| async move {
+                answer!(results, session.bosun().tree_request());
+                Ok(TreeNode::read(results.get_root()?)?)
+            })
+            .await
+    }
+
+    /// A namespace. It need not exist: its first write makes it.
+    pub fn namespace(&self, name: NamespaceName) -> Namespace {
+        Namespace::new(self.driver.clone(), name)
+    }
+
+    /// Every namespace, ordered by name.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceRecord>> {
+        self.driver
+            .call(|session| async move { all_pages!(session.bosun(), namespaces_request, get_records) })
+            .await
+    }
+
+    /// Makes a namespace.
+    pub async fn create_namespace(&self, name: NamespaceName, labels: Labels) -> Result<NamespaceRecord> {
+        self.driver
+            .call(move |session| async move {
+                let mut request = session.bosun().create_namespace_request();
+                request.get().set_id(name.as_str());
+                write_pairs(&labels, request.get().init_labels(pair_count(&labels)));
+                answer!(results, request);
+                Ok(NamespaceRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// Sets labels; an empty value removes one. `replace`: these labels and no others.
+    pub async fn update_namespace(
+        &self,
+        name: NamespaceName,
+        labels: Labels,
+        replace: bool,
+    ) -> Result<NamespaceRecord> {
+        self.driver
+            .call(move |session| async move {
+                let mut request = session.bosun().update_namespace_request();
+                let mut params = request.get();
+                params.set_id(name.as_str());
+                params.set_replace(replace);
+                write_pairs(&labels, params.init_labels(pair_count(&labels)));
+                answer!(results, request);
+                Ok(NamespaceRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// Removes an empty namespace.
+    pub async fn delete_namespace(&self, name: NamespaceName) -> Result<()> {
+        self.driver
+            .call(move |session| async move {
+                let mut request = session.bosun().delete_namespace_request();
+                request.get().set_id(name.as_str());
+                answer!(_results, request);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Operations that are open or parked.
+    pub async fn operations(&self) -> Result<Vec<OperationRecord>> {
+        self.driver
+            .call(|session| async move { all_pages!(session.bosun(), operations_request, get_records) })
+            .await
+    }
+
+    /// Lets a parked operation try again.
+    pub async fn retry_operation(&self, id: OperationId) -> Result<()> {
+        self.driver
+            .call(move |session| async move {
+                let mut request = session.bosun().retry_operation_request();
+                request.get().set_id(id.0);
+                answer!(_results, request);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Events of every namespace.
+    pub fn events(&self) -> Events {
+        Events::of_daemon(self.driver.clone())
+    }
+}

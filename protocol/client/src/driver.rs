@@ -1,0 +1,195 @@
+//! The private thread: it holds the connection and runs calls as local futures; everybody else sends it jobs.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bosun_types::{Error, Result};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::failure::Failure;
+use crate::options::ConnectOptions;
+use crate::session::Session;
+
+/// Calls of one client that may be under way at once; more wait their turn here rather than be refused by the daemon.
+const CALLS_IN_FLIGHT_MAX: usize = 48;
+
+type Local = Pin<Box<dyn Future<Output = ()>>>;
+type Job = Box<dyn FnOnce(Rc<Connector>) -> Local + Send>;
+
+/// The way to the private thread. When the last clone is dropped the thread ends, and the connection with it.
+#[derive(Clone)]
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    jobs: mpsc::UnboundedSender<Job>,
+    in_flight: Arc<Semaphore>,
+    call_deadline: Duration,
+}
+
+impl Driver {
+    /// Starts the thread. Nothing is connected yet.
+    pub(crate) fn start(options: ConnectOptions) -> Result<Self> {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let call_deadline = options.call_deadline;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::resource_exhausted(format!("cannot start a client: {error}")))?;
+        std::thread::Builder::new()
+            .name("bosun-client".to_owned())
+            .spawn(move || serve(&runtime, receiver, options))
+            .map_err(|error| Error::resource_exhausted(format!("cannot start a client's thread: {error}")))?;
+        let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
+        Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline }) })
+    }
+
+    /// Runs one call on the private thread, under the deadline, at most so many at once. Dropping the future cancels it.
+    pub(crate) async fn call<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let permit = Arc::clone(&self.shared.in_flight).acquire_owned().await;
+        let outcome = self.run(Some(self.shared.call_deadline), work).await;
+        drop(permit);
+        outcome.map_err(Failure::into_error)
+    }
+
+    /// As [`Self::call`] for what waits for something to happen: no deadline, not counted, and repeated on a new connection
+    /// when the old one is lost.
+    pub(crate) async fn wait<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(Rc<Session>) -> W + Send + Clone + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        loop {
+            match self.run(None, work.clone()).await {
+                Err(Failure::Lost(_)) => {}
+                outcome => return outcome.map_err(Failure::into_error),
+            }
+        }
+    }
+
+    /// Runs a local future that reports through channels of its own.
+    pub(crate) fn spawn<F, W>(&self, work: F) -> Result<()>
+    where
+        F: FnOnce(Rc<Connector>) -> W + Send + 'static,
+        W: Future<Output = ()> + 'static,
+    {
+        let job: Job = Box::new(move |connector| Box::pin(work(connector)));
+        self.shared.jobs.send(job).map_err(|_| closed())
+    }
+
+    async fn run<T, F, W>(&self, deadline: Option<Duration>, work: F) -> std::result::Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let (mut sender, receiver) = oneshot::channel();
+        self.spawn(move |connector| async move {
+            let outcome = tokio::select! {
+                () = sender.closed() => return,
+                outcome = within(deadline, connector.with_session(work)) => outcome,
+            };
+            // The caller may have left in this very moment.
+            let _ = sender.send(outcome);
+        })?;
+        receiver.await.map_err(|_| Failure::Answer(closed()))?
+    }
+}
+
+fn closed() -> Error {
+    Error::unavailable("the client's thread has ended").with_hint("this is a bug of bosun-client: report it")
+}
+
+async fn within<T>(
+    deadline: Option<Duration>,
+    work: impl Future<Output = std::result::Result<T, Failure>>,
+) -> std::result::Result<T, Failure> {
+    let Some(deadline) = deadline else { return work.await };
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+        let error = Error::new(
+            bosun_types::ErrorClass::DeadlineExceeded,
+            format!("no answer from the daemon within {deadline:?}"),
+        );
+        Err(Failure::Answer(error.with_hint("what was asked for may still happen")))
+    })
+}
+
+/// The thread's body: takes jobs until the last [`Driver`] is gone.
+fn serve(
+    runtime: &tokio::runtime::Runtime,
+    mut receiver: mpsc::UnboundedReceiver<Job>,
+    options: ConnectOptions,
+) {
+    let local = tokio::task::LocalSet::new();
+    local.block_on(runtime, async move {
+        let connector = Rc::new(Connector {
+            options,
+            session: RefCell::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+        });
+        while let Some(job) = receiver.recv().await {
+            tokio::task::spawn_local(job(Rc::clone(&connector)));
+        }
+        let session = connector.session.borrow_mut().take();
+        if let Some(session) = session {
+            session.close().await;
+        }
+    });
+}
+
+/// Holds the connection, makes it when there is none.
+pub(crate) struct Connector {
+    options: ConnectOptions,
+    session: RefCell<Option<Rc<Session>>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Connector {
+    async fn with_session<T, F, W>(&self, work: F) -> std::result::Result<T, Failure>
+    where
+        F: FnOnce(Rc<Session>) -> W,
+        W: Future<Output = std::result::Result<T, Failure>>,
+    {
+        let session = self.session().await?;
+        let outcome = work(Rc::clone(&session)).await;
+        if matches!(outcome, Err(Failure::Lost(_))) {
+            self.forget(&session);
+        }
+        outcome
+    }
+
+    /// The connection as it is, if there is one.
+    pub(crate) fn current(&self) -> Option<Rc<Session>> {
+        self.session.borrow().clone()
+    }
+
+    /// The next call makes a new connection.
+    pub(crate) fn forget(&self, lost: &Rc<Session>) {
+        let mut session = self.session.borrow_mut();
+        if session.as_ref().is_some_and(|current| Rc::ptr_eq(current, lost)) {
+            *session = None;
+        }
+    }
+
+    /// The live connection; made if need be, once for all who ask at the same time.
+    pub(crate) async fn session(&self) -> std::result::Result<Rc<Session>, Failure> {
+        let _guard = self.connecting.lock().await;
+        if let Some(session) = self.session.borrow().as_ref().filter(|session| session.is_live()) {
+            return Ok(Rc::clone(session));
+        }
+        let session = Rc::new(Session::connect(&self.options).await?);
+        *self.session.borrow_mut() = Some(Rc::clone(&session));
+        Ok(session)
+    }
+}

@@ -1,0 +1,87 @@
+//! Image records.
+
+use bosun_protocol::Wire;
+use bosun_protocol::convert::{length, write_texts};
+use bosun_types::image::ImageRecord;
+use bosun_types::{ImageName, NamespaceName, Result};
+
+use crate::daemon::all_pages;
+use crate::driver::Driver;
+use crate::failure::answer;
+
+/// The images of one namespace.
+#[derive(Clone)]
+pub struct Images {
+    driver: Driver,
+    namespace: NamespaceName,
+}
+
+impl Images {
+    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
+        Self { driver, namespace }
+    }
+
+    /// Records an image; its times and namespace are set by the daemon.
+    pub async fn create(&self, image: ImageRecord) -> Result<ImageRecord> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).images.create_request();
+                image.write(call.get().init_image());
+                answer!(results, call);
+                Ok(ImageRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// One image.
+    pub async fn get(&self, image: ImageName) -> Result<ImageRecord> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).images.get_request();
+                call.get().set_image(image.as_str());
+                answer!(results, call);
+                Ok(ImageRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// All of them, ordered by name.
+    pub async fn list(&self) -> Result<Vec<ImageRecord>> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                all_pages!(session.scope(&namespace).images, list_request, get_records)
+            })
+            .await
+    }
+
+    /// Replaces the fields that `paths` names: `labels`, `labels.<key>`, `target`; none: all that may change.
+    pub async fn update(&self, image: ImageRecord, paths: &[&str]) -> Result<ImageRecord> {
+        let namespace = self.namespace.clone();
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        self.driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).images.update_request();
+                image.write(call.get().init_image());
+                write_texts(&paths, call.get().init_paths(length(&paths)));
+                answer!(results, call);
+                Ok(ImageRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// Removes the record.
+    pub async fn delete(&self, image: ImageName) -> Result<()> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).images.delete_request();
+                call.get().set_image(image.as_str());
+                answer!(_results, call);
+                Ok(())
+            })
+            .await
+    }
+}

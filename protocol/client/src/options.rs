@@ -1,0 +1,36 @@
+//! How to reach the daemon, and how long to wait for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_ADDRESS: &str = "/run/bosun/bosun.sock";
+
+/// How a [`crate::Client`] connects and how patient its calls are.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// The daemon's socket.
+    pub address: PathBuf,
+    /// How long to wait for a daemon that is not there yet, on the first connection and on each later one (CLT-1).
+    pub connect_deadline: Duration,
+    /// How long each call may take. Waits and streams have no deadline.
+    pub call_deadline: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            address: PathBuf::from(DEFAULT_ADDRESS),
+            connect_deadline: Duration::from_secs(60),
+            call_deadline: Duration::from_secs(120),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// Defaults for this address; a leading `unix://` is taken off.
+    pub fn address(address: &str) -> Self {
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        Self { address: PathBuf::from(path), ..Self::default() }
+    }
+}

@@ -1,0 +1,231 @@
+//! One connection: the RPC system, the bootstrap capability, and the capabilities that every call starts from.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bosun_protocol::{
+    container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, image_capnp, limits, namespace_capnp,
+    snapshot_capnp, task_capnp, transfer_capnp,
+};
+use bosun_types::{ContainerId, Error, ExecId, NamespaceName};
+use capnp_rpc::rpc_twoparty_capnp::Side;
+use capnp_rpc::{Disconnector, RpcSystem, twoparty};
+use futures::FutureExt as _;
+use futures::io::{BufReader, BufWriter};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
+
+use crate::daemon::Version;
+use crate::failure::Failure;
+use crate::options::ConnectOptions;
+
+/// Pause between two tries to reach a daemon that is not there yet (CLT-1).
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a connection may take to say good-bye.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(200);
+
+pub(crate) struct Session {
+    bosun: bosun::Client,
+    version: Version,
+    live: Rc<Cell<bool>>,
+    scopes: RefCell<HashMap<NamespaceName, Rc<Scope>>>,
+    /// Transfers that this client began: the daemon may forget a finished one that nobody holds.
+    transfers: RefCell<HashMap<(NamespaceName, u64), transfer_capnp::transfer::Client>>,
+    disconnector: RefCell<Option<Disconnector<Side>>>,
+}
+
+/// The capabilities of one namespace. Getting them costs no round trip: calls pipeline through.
+pub(crate) struct Scope {
+    pub(crate) namespace: namespace_capnp::namespace::Client,
+    pub(crate) containers: container_capnp::containers::Client,
+    pub(crate) images: image_capnp::images::Client,
+    pub(crate) transfers: transfer_capnp::transfers::Client,
+    pub(crate) content: content_capnp::content::Client,
+    pub(crate) events: event_capnp::events::Client,
+}
+
+impl Session {
+    /// Connects, waiting for the daemon up to the deadline, and learns its version.
+    pub(crate) async fn connect(options: &ConnectOptions) -> Result<Self, Failure> {
+        let deadline = Instant::now() + options.connect_deadline;
+        loop {
+            let stream = dial(&options.address, deadline).await?;
+            match Self::greet(stream, deadline).await {
+                Ok(session) => return Ok(session),
+                // It went away while it was greeted: a daemon that stops, or its socket's backlog.
+                Err(Failure::Lost(_)) if Instant::now() + CONNECT_PAUSE < deadline => {
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
+                Err(failure) => {
+                    let error = failure.into_error().context(options.address.display());
+                    return Err(Failure::Answer(error));
+                }
+            }
+        }
+    }
+
+    async fn greet(stream: UnixStream, deadline: Instant) -> Result<Self, Failure> {
+        let (read_half, write_half) = stream.into_split();
+        let mut network = twoparty::VatNetwork::new(
+            BufReader::with_capacity(limits::IO_BUFFER_BYTES, read_half.compat()),
+            BufWriter::with_capacity(limits::IO_BUFFER_BYTES, write_half.compat_write()),
+            Side::Client,
+            limits::reader_options(limits::RESPONSE_BYTES_MAX),
+        );
+        network.set_window_size(limits::WINDOW_BYTES);
+        let mut system = RpcSystem::new(Box::new(network), None);
+        let bosun: bosun::Client = system.bootstrap(Side::Server);
+        let disconnector = system.get_disconnector();
+        let live = Rc::new(Cell::new(true));
+        let ended = Rc::clone(&live);
+        tokio::task::spawn_local(system.map(move |outcome| {
+            ended.set(false);
+            tracing::debug!(?outcome, "connection ended");
+        }));
+        let version = tokio::time::timeout_at(deadline, Version::ask(&bosun)).await.unwrap_or_else(|_| {
+            Err(Failure::Answer(
+                Error::unavailable("the daemon does not answer")
+                    .with_hint("is it bosund that listens there?"),
+            ))
+        })?;
+        Ok(Self {
+            bosun,
+            version,
+            live,
+            scopes: RefCell::default(),
+            transfers: RefCell::default(),
+            disconnector: RefCell::new(Some(disconnector)),
+        })
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.get()
+    }
+
+    pub(crate) fn bosun(&self) -> &bosun::Client {
+        &self.bosun
+    }
+
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The capabilities of a namespace.
+    pub(crate) fn scope(&self, name: &NamespaceName) -> Rc<Scope> {
+        if let Some(scope) = self.scopes.borrow().get(name) {
+            return Rc::clone(scope);
+        }
+        let mut request = self.bosun.namespace_request();
+        request.get().set_id(name.as_str());
+        let namespace = request.send().pipeline.get_namespace();
+        let scope = Rc::new(Scope {
+            containers: namespace.containers_request().send().pipeline.get_containers(),
+            images: namespace.images_request().send().pipeline.get_images(),
+            transfers: namespace.transfers_request().send().pipeline.get_transfers(),
+            content: namespace.content_request().send().pipeline.get_content(),
+            events: namespace.events_request().send().pipeline.get_events(),
+            namespace,
+        });
+        self.scopes.borrow_mut().insert(name.clone(), Rc::clone(&scope));
+        scope
+    }
+
+    /// Keeps the capability of a transfer while its noun lives.
+    pub(crate) fn hold_transfer(
+        &self,
+        namespace: &NamespaceName,
+        id: u64,
+        transfer: transfer_capnp::transfer::Client,
+    ) {
+        self.transfers.borrow_mut().insert((namespace.clone(), id), transfer);
+    }
+
+    pub(crate) fn release_transfer(&self, namespace: &NamespaceName, id: u64) {
+        self.transfers.borrow_mut().remove(&(namespace.clone(), id));
+    }
+
+    /// A transfer's capability: the held one, or asked for by its number.
+    pub(crate) fn transfer(&self, namespace: &NamespaceName, id: u64) -> transfer_capnp::transfer::Client {
+        if let Some(held) = self.transfers.borrow().get(&(namespace.clone(), id)) {
+            return held.clone();
+        }
+        let mut request = self.scope(namespace).transfers.get_request();
+        request.get().set_id(id);
+        request.send().pipeline.get_transfer()
+    }
+
+    /// Says good-bye, so that the daemon sees an end and no error.
+    pub(crate) async fn close(&self) {
+        self.scopes.borrow_mut().clear();
+        self.transfers.borrow_mut().clear();
+        let disconnector = self.disconnector.borrow_mut().take();
+        if let Some(disconnector) = disconnector {
+            // A daemon that does not take it any more will see the socket close all the same.
+            let _ = tokio::time::timeout(CLOSE_DEADLINE, disconnector).await;
+        }
+    }
+}
+
+impl Scope {
+    pub(crate) fn container(&self, id: &ContainerId) -> container_capnp::container::Client {
+        let mut request = self.containers.get_request();
+        request.get().set_id(id.as_str());
+        request.send().pipeline.get_container()
+    }
+
+    pub(crate) fn task(&self, id: &ContainerId) -> task_capnp::task::Client {
+        self.container(id).task_request().send().pipeline.get_task()
+    }
+
+    /// Init, or an exec.
+    pub(crate) fn process(&self, id: &ContainerId, exec: Option<&ExecId>) -> task_capnp::process::Client {
+        let task = self.task(id);
+        match exec {
+            None => capnp::capability::FromClientHook::cast_to(task),
+            Some(exec) => {
+                let mut request = task.process_request();
+                request.get().set_exec(exec.as_str());
+                request.send().pipeline.get_process()
+            }
+        }
+    }
+
+    pub(crate) fn snapshots(&self, snapshotter: &str) -> snapshot_capnp::snapshots::Client {
+        let mut request = self.namespace.snapshots_request();
+        request.get().set_snapshotter(snapshotter);
+        request.send().pipeline.get_snapshots()
+    }
+}
+
+/// CLT-1: polls while nobody is there, fails at once on what waiting cannot mend.
+async fn dial(address: &Path, deadline: Instant) -> Result<UnixStream, Failure> {
+    loop {
+        let error = match UnixStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let shown = address.display();
+        let absent =
+            matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused);
+        // A listener with a full backlog answers EAGAIN.
+        let busy = error.kind() == std::io::ErrorKind::WouldBlock;
+        if !absent && !busy {
+            let class = bosun_types::error::class_of_io(&error);
+            let mut failure = Error::new(class, format!("cannot connect to {shown}: {error}"));
+            if error.kind() == std::io::ErrorKind::PermissionDenied {
+                failure = failure.with_hint("use root, or an account in the socket's group");
+            }
+            return Err(Failure::Answer(failure));
+        }
+        if Instant::now() + CONNECT_PAUSE > deadline {
+            let failure = Error::unavailable(format!("cannot connect to {shown}: {error}"));
+            return Err(Failure::Answer(failure.with_hint("is bosund running, and is this its socket?")));
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+}

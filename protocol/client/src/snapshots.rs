@@ -1,0 +1,154 @@
+//! Snapshots of one snapshotter.
+
+use bosun_protocol::Wire;
+use bosun_protocol::convert::{pair_count, read_list, write_pairs};
+use bosun_types::mount::Mount;
+use bosun_types::snapshot::{SnapshotRecord, Usage};
+use bosun_types::{Labels, NamespaceName, Result, SnapshotKey};
+
+use crate::daemon::all_pages;
+use crate::driver::Driver;
+use crate::failure::answer;
+
+/// The snapshots of one snapshotter in one namespace.
+#[derive(Clone)]
+pub struct Snapshots {
+    driver: Driver,
+    namespace: NamespaceName,
+    snapshotter: String,
+}
+
+/// One call on the snapshots' capability.
+macro_rules! on_snapshots {
+    ($self:ident, |$snapshots:ident, $results:ident| $request:expr => $value:expr) => {{
+        let (namespace, snapshotter) = ($self.namespace.clone(), $self.snapshotter.clone());
+        $self
+            .driver
+            .call(move |session| async move {
+                let $snapshots = session.scope(&namespace).snapshots(&snapshotter);
+                answer!($results, $request);
+                Ok($value)
+            })
+            .await
+    }};
+}
+
+impl Snapshots {
+    pub(crate) fn new(driver: Driver, namespace: NamespaceName, snapshotter: String) -> Self {
+        Self { driver, namespace, snapshotter }
+    }
+
+    /// Makes a writable snapshot; how to mount it.
+    pub async fn prepare(
+        &self,
+        key: SnapshotKey,
+        parent: Option<SnapshotKey>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>> {
+        on_snapshots!(self, |snapshots, results| {
+            let mut request = snapshots.prepare_request();
+            let mut params = request.get();
+            params.set_key(key.as_str());
+            if let Some(parent) = &parent {
+                params.set_parent(parent.as_str());
+            }
+            write_pairs(&labels, params.init_labels(pair_count(&labels)));
+            request
+        } => read_list(results.get_mounts())?)
+    }
+
+    /// Makes a read-only one.
+    pub async fn view(
+        &self,
+        key: SnapshotKey,
+        parent: Option<SnapshotKey>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>> {
+        on_snapshots!(self, |snapshots, results| {
+            let mut request = snapshots.view_request();
+            let mut params = request.get();
+            params.set_key(key.as_str());
+            if let Some(parent) = &parent {
+                params.set_parent(parent.as_str());
+            }
+            write_pairs(&labels, params.init_labels(pair_count(&labels)));
+            request
+        } => read_list(results.get_mounts())?)
+    }
+
+    /// How to mount one.
+    pub async fn mounts(&self, key: SnapshotKey) -> Result<Vec<Mount>> {
+        on_snapshots!(self, |snapshots, results| {
+            let mut request = snapshots.mounts_request();
+            request.get().set_key(key.as_str());
+            request
+        } => read_list(results.get_mounts())?)
+    }
+
+    /// Makes the active `key` immutable, under the name `target`.
+    pub async fn commit(&self, target: SnapshotKey, key: SnapshotKey, labels: Labels) -> Result<()> {
+        on_snapshots!(self, |snapshots, _results| {
+            let mut request = snapshots.commit_request();
+            let mut params = request.get();
+            params.set_target(target.as_str());
+            params.set_key(key.as_str());
+            write_pairs(&labels, params.init_labels(pair_count(&labels)));
+            request
+        } => ())
+    }
+
+    /// Removes one that has no children.
+    pub async fn remove(&self, key: SnapshotKey) -> Result<()> {
+        on_snapshots!(self, |snapshots, _results| {
+            let mut request = snapshots.remove_request();
+            request.get().set_key(key.as_str());
+            request
+        } => ())
+    }
+
+    /// One record.
+    pub async fn stat(&self, key: SnapshotKey) -> Result<SnapshotRecord> {
+        on_snapshots!(self, |snapshots, results| {
+            let mut request = snapshots.stat_request();
+            request.get().set_key(key.as_str());
+            request
+        } => SnapshotRecord::read(results.get_record()?)?)
+    }
+
+    /// All of them, ordered by key.
+    pub async fn list(&self) -> Result<Vec<SnapshotRecord>> {
+        let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
+        self.driver
+            .call(move |session| async move {
+                let snapshots = session.scope(&namespace).snapshots(&snapshotter);
+                all_pages!(snapshots, list_request, get_records)
+            })
+            .await
+    }
+
+    /// Sets labels; an empty value removes one. `replace`: these labels and no others.
+    pub async fn update_labels(
+        &self,
+        key: SnapshotKey,
+        labels: Labels,
+        replace: bool,
+    ) -> Result<SnapshotRecord> {
+        on_snapshots!(self, |snapshots, results| {
+            let mut request = snapshots.update_labels_request();
+            let mut params = request.get();
+            params.set_key(key.as_str());
+            params.set_replace(replace);
+            write_pairs(&labels, params.init_labels(pair_count(&labels)));
+            request
+        } => SnapshotRecord::read(results.get_record()?)?)
+    }
+
+    /// Its disk use, without its parents.
+    pub async fn usage(&self, key: SnapshotKey) -> Result<Usage> {
+        on_snapshots!(self, |snapshots, results| {
+            let mut request = snapshots.usage_request();
+            request.get().set_key(key.as_str());
+            request
+        } => Usage::read(results.get_usage()?)?)
+    }
+}

@@ -1,0 +1,243 @@
+//! Tasks and processes.
+
+use bosun_protocol::convert::read_list;
+use bosun_protocol::{Wire, task_capnp};
+use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::task::{ExecRequest, ExitStatus, PidInfo, ProcessInfo};
+use bosun_types::{ContainerId, ExecId, NamespaceName, Result, Timestamp};
+
+use crate::driver::Driver;
+use crate::failure::{Failure, answer, results};
+use crate::incoming::{Feed, Incoming, follow};
+use crate::run::{Running, run_exec};
+use crate::session::Session;
+
+/// One process of a container: init or an exec. Whether it exists shows at the first call.
+#[derive(Clone)]
+pub struct Process {
+    driver: Driver,
+    namespace: NamespaceName,
+    container: ContainerId,
+    exec: Option<ExecId>,
+}
+
+/// One call on the process's capability: `$request` is made from `$process`, `$results` are its results.
+macro_rules! on_process {
+    ($self:ident.$how:ident, |$process:ident, $results:ident| $request:expr => $value:expr) => {{
+        let this = $self.address();
+        $self
+            .driver
+            .$how(move |session| {
+                let (namespace, container, exec) = this.clone();
+                async move {
+                    let $process = session.scope(&namespace).process(&container, exec.as_ref());
+                    answer!($results, $request);
+                    Ok($value)
+                }
+            })
+            .await
+    }};
+}
+
+impl Process {
+    fn address(&self) -> (NamespaceName, ContainerId, Option<ExecId>) {
+        (self.namespace.clone(), self.container.clone(), self.exec.clone())
+    }
+
+    /// Its container's id.
+    pub fn container(&self) -> &ContainerId {
+        &self.container
+    }
+
+    /// Its exec id; `None` for init.
+    pub fn exec_id(&self) -> Option<&ExecId> {
+        self.exec.as_ref()
+    }
+
+    /// Its state, from the last known record: never waits for the shim.
+    pub async fn info(&self) -> Result<ProcessInfo> {
+        on_process!(self.call, |process, results| process.info_request() =>
+            ProcessInfo::read(results.get_info()?)?)
+    }
+
+    /// Starts it; its pid.
+    pub async fn start(&self) -> Result<u32> {
+        on_process!(self.call, |process, results| process.start_request() => results.get_pid())
+    }
+
+    /// Its exit status, as soon as there is one. Goes on when the daemon restarts.
+    pub async fn wait(&self) -> Result<ExitStatus> {
+        on_process!(self.wait, |process, results| process.wait_request() =>
+            ExitStatus::read(results.get_exit()?)?)
+    }
+
+    /// Sends a signal. `all`: to every process of the container; for init only.
+    pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
+        on_process!(self.call, |process, _results| {
+            let mut request = process.kill_request();
+            request.get().set_signal(signal);
+            request.get().set_all(all);
+            request
+        } => ())
+    }
+
+    /// Removes it once it has ended, or was never started; for init, the task. `None`: never started.
+    pub async fn delete(&self) -> Result<Option<ExitStatus>> {
+        on_process!(self.call, |process, results| process.delete_request() =>
+            if results.has_exit() { Some(ExitStatus::read(results.get_exit()?)?) } else { None })
+    }
+
+    /// Gives its terminal a new size in characters.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
+        on_process!(self.call, |process, _results| {
+            let mut request = process.resize_request();
+            request.get().set_width(width);
+            request.get().set_height(height);
+            request
+        } => ())
+    }
+
+    /// Lets it read end-of-file on its standard input.
+    pub async fn close_stdin(&self) -> Result<()> {
+        on_process!(self.call, |process, _results| process.close_stdin_request() => ())
+    }
+}
+
+/// A container that runs, or is about to, or has run. Whether it exists shows at the first call.
+#[derive(Clone)]
+pub struct Task {
+    init: Process,
+}
+
+/// One call on the task's capability.
+macro_rules! on_task {
+    ($self:ident, |$task:ident, $results:ident| $request:expr => $value:expr) => {{
+        let (namespace, container, _) = $self.init.address();
+        $self
+            .init
+            .driver
+            .call(move |session| async move {
+                let $task = session.scope(&namespace).task(&container);
+                answer!($results, $request);
+                Ok($value)
+            })
+            .await
+    }};
+}
+
+impl Task {
+    pub(crate) fn new(driver: Driver, namespace: NamespaceName, container: ContainerId) -> Self {
+        Self { init: Process { driver, namespace, container, exec: None } }
+    }
+
+    /// Its first process.
+    pub fn init(&self) -> &Process {
+        &self.init
+    }
+
+    /// An exec that exists.
+    pub fn process(&self, exec: ExecId) -> Process {
+        Process { exec: Some(exec), ..self.init.clone() }
+    }
+
+    /// State of init.
+    pub async fn info(&self) -> Result<ProcessInfo> {
+        self.init.info().await
+    }
+
+    /// Starts init; its pid.
+    pub async fn start(&self) -> Result<u32> {
+        self.init.start().await
+    }
+
+    /// Exit status of init, as soon as there is one.
+    pub async fn wait(&self) -> Result<ExitStatus> {
+        self.init.wait().await
+    }
+
+    /// Signals init, or every process of the container.
+    pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
+        self.init.kill(signal, all).await
+    }
+
+    /// Removes the stopped task. `None`: it was never started.
+    pub async fn delete(&self) -> Result<Option<ExitStatus>> {
+        self.init.delete().await
+    }
+
+    /// Registers a further process; start it through what this returns.
+    pub async fn exec(&self, request: ExecRequest) -> Result<Process> {
+        let id = request.id.clone();
+        on_task!(self, |task, _results| {
+            let mut call = task.exec_request();
+            request.write(call.get().init_request());
+            call
+        } => ())?;
+        Ok(self.process(id))
+    }
+
+    /// Registers a further process, starts it and begins to wait for it, in one round trip.
+    pub async fn run_exec(&self, request: ExecRequest) -> Result<Running> {
+        let process = self.process(request.id.clone());
+        let (namespace, container, _) = self.init.address();
+        run_exec(&self.init.driver, namespace, container, request, process).await
+    }
+
+    /// Its execs.
+    pub async fn execs(&self) -> Result<Vec<ProcessInfo>> {
+        on_task!(self, |task, results| task.execs_request() => read_list(results.get_infos())?)
+    }
+
+    /// Freezes every process.
+    pub async fn pause(&self) -> Result<()> {
+        on_task!(self, |task, _results| task.pause_request() => ())
+    }
+
+    /// Thaws them.
+    pub async fn resume(&self) -> Result<()> {
+        on_task!(self, |task, _results| task.resume_request() => ())
+    }
+
+    /// Every process of the container.
+    pub async fn pids(&self) -> Result<Vec<PidInfo>> {
+        on_task!(self, |task, results| task.pids_request() => read_list(results.get_pids())?)
+    }
+
+    /// Its log. With `follow` it goes on until the task has ended, over restarts of the daemon.
+    pub async fn logs(&self, request: LogRequest) -> Result<Incoming<LogRecord>> {
+        let (namespace, container, _) = self.init.address();
+        follow(&self.init.driver, Logs { namespace, container, request, read_up_to: None }).await
+    }
+}
+
+struct Logs {
+    namespace: NamespaceName,
+    container: ContainerId,
+    request: LogRequest,
+    read_up_to: Option<Timestamp>,
+}
+
+impl Feed for Logs {
+    type Item = LogRecord;
+    type Cursor = task_capnp::log_cursor::Client;
+
+    async fn open(&mut self, session: &Session) -> Result<Self::Cursor, Failure> {
+        // After a lost connection: from the record after the last one seen.
+        if let Some(Timestamp(last)) = self.read_up_to {
+            self.request.since = Some(Timestamp(last + 1));
+            self.request.tail_lines = None;
+        }
+        let mut call = session.scope(&self.namespace).task(&self.container).logs_request();
+        self.request.write(call.get().init_request());
+        answer!(results, call);
+        Ok(results.get_cursor()?)
+    }
+
+    async fn next(&mut self, cursor: &Self::Cursor) -> Result<(Vec<LogRecord>, bool), Failure> {
+        let response = cursor.next_request().send().promise.await?;
+        let results = results!(response);
+        let records: Vec<LogRecord> = read_list(results.get_records())?;
+        self.read_up_to = records.last().map(|record| record.at).or(self.read_up_to);
+        Ok((records, results.get_end()))
+    }
+}

@@ -1,0 +1,260 @@
+//! Pulls and imports: they run in the daemon; a client begins, follows and cancels them.
+
+use std::sync::Arc;
+
+use bosun_protocol::common_capnp::byte_sink;
+use bosun_protocol::convert::read_list;
+use bosun_protocol::{Wire, transfer_capnp};
+use bosun_types::image::ImageRecord;
+use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress};
+use bosun_types::{Error, NamespaceName, Result};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::daemon::all_pages;
+use crate::driver::Driver;
+use crate::failure::{Failure, answer, results};
+use crate::incoming::{Feed, Incoming, follow};
+use crate::session::Session;
+use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
+
+/// The transfers of one namespace.
+#[derive(Clone)]
+pub struct Transfers {
+    driver: Driver,
+    namespace: NamespaceName,
+}
+
+impl Transfers {
+    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
+        Self { driver, namespace }
+    }
+
+    /// Begins a pull, or joins an equal one under way. It goes on when the client leaves.
+    pub async fn pull(&self, request: PullRequest) -> Result<Transfer> {
+        let namespace = self.namespace.clone();
+        let id = self
+            .driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).transfers.pull_request();
+                request.write(call.get().init_request());
+                answer!(results, call);
+                session.hold_transfer(&namespace, results.get_id(), results.get_transfer()?);
+                Ok(results.get_id())
+            })
+            .await?;
+        Ok(self.get(id))
+    }
+
+    /// Begins an import. Write the archive to what this returns, then finish it.
+    pub async fn import(&self, request: ImportRequest) -> Result<Import> {
+        let namespace = self.namespace.clone();
+        let (chunk_sender, chunk_receiver) = mpsc::channel(CHUNKS_BUFFERED_MAX);
+        let (done_sender, done) = oneshot::channel();
+        let id = self
+            .driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).transfers.import_request();
+                request.write(call.get().init_request());
+                answer!(results, call);
+                let transfer = results.get_transfer()?;
+                session.hold_transfer(&namespace, results.get_id(), transfer.clone());
+                let sink = results.get_sink()?;
+                tokio::task::spawn_local(feed_sink(sink, transfer, chunk_receiver, done_sender));
+                Ok(results.get_id())
+            })
+            .await?;
+        Ok(Import { transfer: self.get(id), chunks: chunk_sender, done })
+    }
+
+    /// Those that the daemon knows of: under way and recent.
+    pub async fn list(&self) -> Result<Vec<TransferProgress>> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                all_pages!(session.scope(&namespace).transfers, list_request, get_transfers)
+            })
+            .await
+    }
+
+    /// One, by number; whether it exists shows at the first call.
+    pub fn get(&self, id: u64) -> Transfer {
+        let (driver, namespace) = (self.driver.clone(), self.namespace.clone());
+        Transfer { held: Arc::new(Held { driver, namespace, id }) }
+    }
+}
+
+/// One pull or import. Dropping it changes nothing for the transfer.
+#[derive(Clone)]
+pub struct Transfer {
+    held: Arc<Held>,
+}
+
+/// Lets go of the capability when the last clone of the noun is gone.
+struct Held {
+    driver: Driver,
+    namespace: NamespaceName,
+    id: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (namespace, id) = (self.namespace.clone(), self.id);
+        // A thread that has ended holds nothing any more.
+        let _ = self.driver.spawn(move |connector| async move {
+            if let Some(session) = connector.current() {
+                session.release_transfer(&namespace, id);
+            }
+        });
+    }
+}
+
+/// One call on the transfer's capability.
+macro_rules! on_transfer {
+    ($self:ident.$how:ident, |$results:ident| $request:ident => $value:expr) => {{
+        let (namespace, id) = ($self.held.namespace.clone(), $self.held.id);
+        $self
+            .held
+            .driver
+            .$how(move |session| {
+                let namespace = namespace.clone();
+                async move {
+                    answer!($results, session.transfer(&namespace, id).$request());
+                    Ok($value)
+                }
+            })
+            .await
+    }};
+}
+
+impl Transfer {
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        self.held.id
+    }
+
+    /// Where it stands.
+    pub async fn progress(&self) -> Result<TransferProgress> {
+        on_transfer!(self.call, |results| progress_request => TransferProgress::read(results.get_progress()?)?)
+    }
+
+    /// Where it stands, each time that changes; a slow reader skips to the newest. Ends with the transfer.
+    pub async fn watch(&self) -> Result<Incoming<TransferProgress>> {
+        let (namespace, id) = (self.held.namespace.clone(), self.held.id);
+        follow(&self.held.driver, Watch { namespace, id }).await
+    }
+
+    /// The images that it recorded, when it is done; its own failure when it failed.
+    pub async fn wait(&self) -> Result<Vec<ImageRecord>> {
+        on_transfer!(self.wait, |results| wait_request => read_list(results.get_images())?)
+    }
+
+    /// Stops it. What was fetched stays, and is taken up by the next try.
+    pub async fn cancel(&self) -> Result<()> {
+        on_transfer!(self.call, |_results| cancel_request => ())
+    }
+}
+
+struct Watch {
+    namespace: NamespaceName,
+    id: u64,
+}
+
+impl Feed for Watch {
+    type Item = TransferProgress;
+    type Cursor = transfer_capnp::progress_cursor::Client;
+
+    async fn open(&mut self, session: &Session) -> Result<Self::Cursor, Failure> {
+        answer!(results, session.transfer(&self.namespace, self.id).watch_request());
+        Ok(results.get_cursor()?)
+    }
+
+    async fn next(&mut self, cursor: &Self::Cursor) -> Result<(Vec<TransferProgress>, bool), Failure> {
+        let response = cursor.next_request().send().promise.await?;
+        let results = results!(response);
+        let end = results.get_end();
+        if !results.has_progress() {
+            return Ok((Vec::new(), end));
+        }
+        Ok((vec![TransferProgress::read(results.get_progress()?)?], end))
+    }
+}
+
+/// An import that is being written. Dropping it before [`Import::finish`] fails the import.
+pub struct Import {
+    transfer: Transfer,
+    chunks: mpsc::Sender<Bytes>,
+    done: oneshot::Receiver<Result<()>>,
+}
+
+impl Import {
+    /// The transfer, to follow.
+    pub fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    /// Writes a part of the archive; waits while the daemon is behind.
+    ///
+    /// # Errors
+    /// Why the import failed.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        for chunk in chunks(bytes) {
+            if self.chunks.send(chunk).await.is_err() {
+                return (&mut self.done).await.unwrap_or_else(|_| Err(ended()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the archive is complete. Wait for the transfer then.
+    pub async fn finish(self) -> Result<Transfer> {
+        drop(self.chunks);
+        self.done.await.unwrap_or_else(|_| Err(ended()))?;
+        Ok(self.transfer)
+    }
+}
+
+fn ended() -> Error {
+    Error::unavailable("the import has ended")
+}
+
+/// An empty channel with its sender dropped is the archive's end only if [`Import::finish`] waits for the outcome.
+async fn feed_sink(
+    sink: byte_sink::Client,
+    transfer: transfer_capnp::transfer::Client,
+    mut chunks: mpsc::Receiver<Bytes>,
+    done: oneshot::Sender<Result<()>>,
+) {
+    let outcome = async {
+        while let Some(chunk) = chunks.recv().await {
+            let mut request = sink.write_request();
+            request.get().set_bytes(&chunk);
+            request.send().await?;
+        }
+        if done.is_closed() {
+            return Ok(());
+        }
+        answer!(_results, sink.end_request());
+        Ok(())
+    }
+    .await;
+    let outcome = match outcome {
+        Err(failure) => Err(cause(&transfer, failure).await),
+        Ok(()) => Ok(()),
+    };
+    // Nobody asks any more.
+    let _ = done.send(outcome);
+}
+
+/// A broken stream says little: the transfer itself knows why it failed.
+async fn cause(transfer: &transfer_capnp::transfer::Client, failure: Failure) -> Error {
+    let asked: Result<(), Failure> = async {
+        answer!(_results, transfer.wait_request());
+        Ok(())
+    }
+    .await;
+    match asked {
+        Err(Failure::Answer(error)) => error,
+        _ => failure.into_error(),
+    }
+}
