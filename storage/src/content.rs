@@ -23,6 +23,8 @@ use bosun_types::error::{chain, class_of_io};
 use bosun_types::{Digest, ErrorClass, NamespaceName};
 
 mod ingest;
+#[cfg(test)]
+mod tests;
 
 pub use ingest::{CommittedBlob, Ingest};
 
