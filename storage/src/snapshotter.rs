@@ -79,6 +79,9 @@ pub trait Snapshotter: Send + Sync {
     fn name(&self) -> &str;
 
     /// Makes the directory of a new snapshot above `parents` (nearest first). One that is there is left as it is.
+    ///
+    /// It is not synced, to keep the way to a container's start short: after a power cut (another boot id) recovery calls
+    /// this again for each active snapshot of the database.
     fn ensure_directory(&self, directory: u64, parents: &[u64], kind: SnapshotKind) -> Result<()>;
 
     /// Removes a snapshot's directory with everything in it; none there is success.

@@ -62,6 +62,7 @@ impl ArchiveError {
                 Some(error) => error.class(),
                 None => class_of_io(source),
             },
+            Self::Write { .. } if self.is_about_the_bytes() => ErrorClass::InvalidArgument,
             Self::Write { source, .. } => class_of_io(source),
         }
     }
@@ -71,7 +72,10 @@ impl ArchiveError {
         match self {
             Self::Malformed { .. } | Self::Refused { .. } | Self::Truncated { .. } => true,
             Self::Read { source } => CompressionError::inside(source).is_some(),
-            Self::Write { .. } => false,
+            // Names that this file system cannot have.
+            Self::Write { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::ENAMETOOLONG | libc::EILSEQ))
+            }
         }
     }
 }

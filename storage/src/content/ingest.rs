@@ -151,15 +151,19 @@ impl Ingest {
     /// Checks size (0: unchecked) and digest, and makes the blob durable: sync, read-only, rename, sync of the directory.
     ///
     /// Bytes that turn out wrong are thrown away (CON-18): the next open starts from nothing instead of failing for ever.
-    /// On any other failure the ingest stays and can be resumed and committed.
-    pub fn commit(mut self, size: u64, expected: Option<&Digest>) -> Result<CommittedBlob> {
+    /// So are bytes that could not be synced: after a failed sync the kernel takes its pages for clean, and a second sync
+    /// would succeed without having written them. On any other failure the ingest stays and can be committed later.
+    pub fn commit(self, size: u64, expected: Option<&Digest>) -> Result<CommittedBlob> {
         let digest = self.digest();
         if let Err(refusal) = self.verify(size, expected, digest) {
             self.discard()?;
             return Err(refusal);
         }
         let path = self.directory.join("data");
-        self.data.flush().and_then(|()| self.data.sync_all()).map_err(io_error("sync", &path))?;
+        if let Err(error) = self.data.sync_all() {
+            self.discard()?;
+            return Err(io_error("sync", &path)(error));
+        }
         self.data
             .set_permissions(fs::Permissions::from_mode(0o444))
             .map_err(io_error("change the mode of", &path))?;

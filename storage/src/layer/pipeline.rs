@@ -38,14 +38,14 @@ pub(super) fn run(
 ) -> Result<LayerOutcome, LayerError> {
     let mut tee = Tee::new(source, ingest, descriptor, progress)?;
     let Some((target, options)) = target else {
-        let inflated = inflate(&mut tee, |_| true);
+        let inflated = inflate(&mut tee, Chunk::new(), Some);
         return conclude(descriptor, tee, inflated, None);
     };
     let (sender, receiver) = sync_channel(CHUNKS_MAX);
     let (returned, spare) = sync_channel(CHUNKS_MAX + 2);
     let (inflated, unpacked) = std::thread::scope(|scope| {
-        let inflating = scope.spawn(|| inflate(&mut tee, queue(sender, spare)));
-        let chunks = Chunks { receiver, returned, current: Vec::new(), position: 0 };
+        let inflating = scope.spawn(|| inflate(&mut tee, Chunk::new(), queue(sender, spare)));
+        let chunks = Chunks { receiver, returned, current: Chunk::empty(), position: 0 };
         // The queue is dropped with the call, be it a failure: then the other thread stops.
         let unpacked = archive::unpack_buffered(chunks, target, options);
         match inflating.join() {
@@ -56,33 +56,63 @@ pub(super) fn run(
     conclude(descriptor, tee, inflated, Some(unpacked))
 }
 
-/// Hands chunks over; false when the other side wants no more.
-fn queue(sender: SyncSender<Vec<u8>>, spare: Receiver<Vec<u8>>) -> impl FnMut(&[u8]) -> bool {
-    move |bytes| {
-        let mut chunk = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
-        chunk.clear();
-        chunk.extend_from_slice(bytes);
-        sender.send(chunk).is_ok()
+/// Uncompressed bytes on their way from one thread to the other.
+struct Chunk {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self { bytes: vec![0; CHUNK_BYTES].into_boxed_slice(), length: 0 }
+    }
+
+    fn empty() -> Self {
+        Self { bytes: Box::default(), length: 0 }
+    }
+}
+
+/// Hands a chunk over and gives the next one to fill; `None` when the other side wants no more.
+fn queue(sender: SyncSender<Chunk>, spare: Receiver<Chunk>) -> impl FnMut(Chunk) -> Option<Chunk> {
+    move |chunk| {
+        sender.send(chunk).ok()?;
+        Some(spare.try_recv().unwrap_or_else(|_| Chunk::new()))
     }
 }
 
 /// Reads everything: bytes after the archive's end are part of both digests.
-fn inflate(source: &mut impl Read, mut pass_on: impl FnMut(&[u8]) -> bool) -> Inflated {
+fn inflate(
+    source: &mut impl Read,
+    mut chunk: Chunk,
+    mut pass_on: impl FnMut(Chunk) -> Option<Chunk>,
+) -> Inflated {
     let mut decompressor = Decompressor::new(source, CompressionLimits::default())?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        let length = match decompressor.read(&mut buffer) {
-            Ok(0) => return Ok(Some(Digest::from_bytes(hash.finalize().into()))),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        hash.update(&buffer[..length]);
-        if !pass_on(&buffer[..length]) {
-            return Ok(None);
+        chunk.length = fill(&mut decompressor, &mut chunk.bytes)?;
+        if chunk.length == 0 {
+            return Ok(Some(Digest::from_bytes(hash.finalize().into())));
+        }
+        hash.update(&chunk.bytes[..chunk.length]);
+        match pass_on(chunk) {
+            Some(next) => chunk = next,
+            None => return Ok(None),
         }
     }
+}
+
+/// Reads until the buffer is full or nothing comes any more.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Decides what the pass came to. The way of the bytes is judged before their meaning: bytes that were cut or are not the
@@ -119,23 +149,25 @@ fn conclude<R: Read>(
 
 /// The untarring side of the queue.
 struct Chunks {
-    receiver: Receiver<Vec<u8>>,
+    receiver: Receiver<Chunk>,
     /// Used chunks go back, so that memory is allocated once.
-    returned: SyncSender<Vec<u8>>,
-    current: Vec<u8>,
+    returned: SyncSender<Chunk>,
+    current: Chunk,
     position: usize,
 }
 
 impl BufRead for Chunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.current.len()
+        if self.position == self.current.length
             && let Ok(next) = self.receiver.recv()
         {
             let used = std::mem::replace(&mut self.current, next);
             self.position = 0;
-            let _ = self.returned.try_send(used);
+            if !used.bytes.is_empty() {
+                let _ = self.returned.try_send(used);
+            }
         }
-        Ok(&self.current[self.position..])
+        Ok(&self.current.bytes[self.position..self.current.length])
     }
 
     fn consume(&mut self, length: usize) {

@@ -194,3 +194,47 @@ fn a_full_disk_under_the_target_keeps_the_ingest() {
     let rest = &layer.bytes[usize::try_from(resumed).unwrap()..];
     assert_eq!(world.fetch(rest, &describe(&layer)).unwrap().diff_id, layer.diff_id);
 }
+
+/// Not a check but a measurement: `cargo test -p bosun-storage measure -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure_one_pass_against_one_thread() {
+    use crate::compression::{CompressionLimits, Decompressor};
+    use sha2::{Digest as _, Sha256};
+
+    struct Hashing<R>(R, Sha256);
+    impl<R: Read> Read for Hashing<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.read(buffer)?;
+            self.1.update(&buffer[..length]);
+            Ok(length)
+        }
+    }
+
+    let mut builder = LayerBuilder::new();
+    let text: Vec<u8> = (0..200_000u32)
+        .flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 12).to_string().into_bytes())
+        .collect();
+    for file in 0..4000 {
+        let at = (file * 37) % 1_000_000;
+        builder = builder.file(&format!("d{}/f{file}", file % 50), 0o644, &text[at..at + 20_000]);
+    }
+    let layer = builder.build(Compression::Gzip).unwrap();
+    for _ in 0..3 {
+        let world = World::new();
+        let started = std::time::Instant::now();
+        world.fetch(&layer.bytes[..], &describe(&layer)).unwrap();
+        let both = started.elapsed();
+        let world = World::new();
+        let started = std::time::Instant::now();
+        let source = Hashing(&layer.bytes[..], Sha256::new());
+        let plain = Hashing(Decompressor::new(source, CompressionLimits::default()).unwrap(), Sha256::new());
+        let target = world.directory.path().join("target");
+        crate::archive::unpack(plain, &target, &UnpackOptions::default()).unwrap();
+        eprintln!(
+            "{} bytes: two threads {both:?} (with the ingest), one thread {:?}",
+            layer.bytes.len(),
+            started.elapsed()
+        );
+    }
+}
