@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bosun_types::Error;
+use nix::unistd::{ForkResult, fork};
 
 use crate::error::{Context as _, Result};
 use crate::sys;
@@ -117,6 +118,39 @@ impl Cgroup {
     fn freeze_is_off(&self) -> Result<()> {
         if self.processes().is_empty() { Ok(()) } else { self.freeze(false) }
     }
+}
+
+/// Makes the kernel ready for a process to join a cgroup.
+///
+/// Joining takes a lock whose first writer after a quiet time waits for an RCU grace period: 10 ms and more, most of
+/// the time that making a container takes. Others who come meanwhile, or soon after, do not wait again. So a child of
+/// the shim joins the group that it is in already, which changes nothing but begins that wait, while the shim goes on.
+/// The child is reaped like any other.
+#[expect(unsafe_code, reason = "fork")]
+pub fn warm_up() {
+    // SAFETY: the shim has one thread, so the child may do what the parent may.
+    if let Ok(ForkResult::Child) = unsafe { fork() } {
+        sys::close_all_but(&[]);
+        let _ = join_own();
+        // SAFETY: ends this child without running the parent's exit handlers and destructors.
+        unsafe { libc::_exit(0) }
+    }
+}
+
+fn join_own() -> Option<()> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // The lock is one for all hierarchies: any will do. `0::` is the unified one, which hybrid hosts have too.
+    let (kind, path) = match own.lines().find_map(|line| line.strip_prefix("0::")) {
+        Some(path) => (" - cgroup2 ".to_owned(), path),
+        None => {
+            let mut fields = own.lines().next()?.splitn(3, ':').skip(1);
+            (format!(",{}", fields.next()?), fields.next()?)
+        }
+    };
+    let mount = mounts.lines().find(|line| line.contains(&kind) && hierarchy(line).is_some())?;
+    let (mount, _) = hierarchy(mount)?;
+    std::fs::write(mount.join(path.trim_start_matches('/')).join("cgroup.procs"), "0").ok()
 }
 
 /// Mount point and version of a cgroup line of mountinfo: `… root mountpoint opts … - fstype source superopts`.

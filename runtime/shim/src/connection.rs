@@ -4,19 +4,15 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use bincode::config;
-use bosun_types::Error;
-use bosun_types::shim::{FRAME_BYTES_MAX, FromShim, ToShim};
+use bosun_types::shim::codec::{self, FRAME_HEADER_BYTES};
+use bosun_types::shim::{FromShim, ToShim};
+use bosun_types::{Error, ErrorClass};
 use nix::sys::socket::{getsockopt, sockopt};
 
 /// Bytes of answers that may wait for a peer that does not read.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
 /// Bytes taken by one read.
 const READ_BYTES: usize = 16 << 10;
-/// Length prefix of a frame.
-const PREFIX_BYTES: usize = 4;
-/// Index of [`ToShim::Request`] on the wire.
-const REQUEST_VARIANT: u32 = 1;
 
 /// A decoded frame.
 #[derive(Debug)]
@@ -79,13 +75,11 @@ impl Connection {
 
     /// Queues a message and writes what fits.
     pub fn send(&mut self, message: &FromShim) -> Result<(), Over> {
-        let body = encode(message)?;
-        let length = u32::try_from(body.len()).map_err(|_| Over)?;
-        if self.output.len() + body.len() > OUTPUT_BYTES_MAX {
+        let frame = encode(message)?;
+        if self.output.len() + frame.len() > OUTPUT_BYTES_MAX {
             return Err(Over);
         }
-        self.output.extend_from_slice(&length.to_le_bytes());
-        self.output.extend_from_slice(&body);
+        self.output.extend_from_slice(&frame);
         self.flush()
     }
 
@@ -109,17 +103,14 @@ impl Connection {
     }
 
     fn next_body(&mut self) -> Result<Option<Vec<u8>>, Over> {
-        let Some(prefix) = self.input.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_le_bytes(*prefix)).map_err(|_| Over)?;
-        if length > FRAME_BYTES_MAX {
-            return Err(Over);
-        }
-        if self.input.len() < PREFIX_BYTES + length {
+        let Some(header) = self.input.first_chunk() else { return Ok(None) };
+        let length = FRAME_HEADER_BYTES + codec::frame_length(*header).map_err(|_| Over)?;
+        if self.input.len() < length {
             return Ok(None);
         }
-        let rest = self.input.split_off(PREFIX_BYTES + length);
+        let rest = self.input.split_off(length);
         let frame = std::mem::replace(&mut self.input, rest);
-        Ok(Some(frame[PREFIX_BYTES..].to_vec()))
+        Ok(Some(frame[FRAME_HEADER_BYTES..].to_vec()))
     }
 }
 
@@ -130,31 +121,26 @@ impl AsFd for Connection {
 }
 
 fn decode(body: &[u8]) -> Result<Frame, Over> {
-    let limits = config::standard().with_limit::<FRAME_BYTES_MAX>();
-    if let Ok((message, _)) = bincode::decode_from_slice::<ToShim, _>(body, limits) {
-        return Ok(Frame::Message(message));
-    }
-    match bincode::decode_from_slice::<(u32, u64), _>(body, limits) {
-        Ok(((REQUEST_VARIANT, id), _)) => Ok(Frame::UnknownRequest(id)),
-        _ => Err(Over),
+    match codec::decode_body(body) {
+        Ok(message) => Ok(Frame::Message(message)),
+        Err(_) => codec::request_id(body).map(Frame::UnknownRequest).ok_or(Over),
     }
 }
 
 /// A message too long for a frame can only be an answer with a huge text or list: the daemon gets an error instead.
 fn encode(message: &FromShim) -> Result<Vec<u8>, Over> {
-    let body = bincode::encode_to_vec(message, config::standard()).map_err(|_| Over)?;
-    match message {
-        FromShim::Reply { id, .. } if body.len() > FRAME_BYTES_MAX => {
-            let error = Error::new(bosun_types::ErrorClass::ResourceExhausted, "the answer exceeds a frame");
-            let message = FromShim::Reply { id: *id, result: Err(error) };
-            bincode::encode_to_vec(&message, config::standard()).map_err(|_| Over)
+    codec::encode_frame(message).or_else(|_| match message {
+        FromShim::Reply { id, .. } => {
+            let error = Error::new(ErrorClass::ResourceExhausted, "the answer exceeds a frame");
+            codec::encode_frame(&FromShim::Reply { id: *id, result: Err(error) }).map_err(|_| Over)
         }
-        _ => Ok(body),
-    }
+        _ => Err(Over),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use bincode::config;
     use bosun_types::shim::Request;
 
     use super::*;
@@ -173,10 +159,7 @@ mod tests {
     fn f_22_frames_arrive_in_any_pieces_and_oversize_ends_the_connection() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut connection = Connection::accept(ours).unwrap();
-        let body =
-            bincode::encode_to_vec(ToShim::Hello { version: 1, nonce: "n".into() }, config::standard())
-                .unwrap();
-        let frame = [u32::try_from(body.len()).unwrap().to_le_bytes().to_vec(), body].concat();
+        let frame = codec::encode_frame(&ToShim::Hello { version: 1, nonce: "n".into() }).unwrap();
         for byte in &frame[..frame.len() - 1] {
             theirs.write_all(&[*byte]).unwrap();
             assert!(connection.read().unwrap().is_empty());

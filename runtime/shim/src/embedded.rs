@@ -61,8 +61,12 @@ impl OciRuntime for Embedded {
     }
 
     fn delete(&self, id: &str) -> Result<()> {
-        if !state_directory(id).exists() {
+        let directory = state_directory(id);
+        if !directory.exists() {
             return Ok(());
+        }
+        if has_nothing_to_undo() {
+            return std::fs::remove_dir_all(&directory).context(|| format!("remove {}", directory.display()));
         }
         let mut container = load(id)?;
         // The shim has killed and reaped it; libcontainer would kill by the bare pid, which may be another's by now.
@@ -87,6 +91,16 @@ pub fn release(id: &str) -> Result<()> {
 fn has_start_hooks(spec: &Spec) -> bool {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     hooks.is_some_and(|hooks| !hooks.is_empty())
+}
+
+/// Whether deleting is only removing the state: the shim has removed the cgroups, and there are no hooks to run and no
+/// resctrl group.
+fn has_nothing_to_undo() -> bool {
+    crate::oci::load_init_spec().is_ok_and(|spec| {
+        let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+        let resctrl = spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some());
+        hooks.is_none_or(Vec::is_empty) && !resctrl
+    })
 }
 
 fn state_directory(id: &str) -> PathBuf {

@@ -154,6 +154,8 @@ impl Shim {
     /// Serves until the task is over.
     pub fn run(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS_PER_TURN];
+        // Children that ended before signals were watched.
+        self.reap();
         while !self.ended {
             let timeout = if self.is_winding_up() { LOOK_AGAIN_MILLIS.into() } else { EpollTimeout::NONE };
             let count = match self.epoll.wait(&mut events, timeout) {

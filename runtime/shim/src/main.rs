@@ -65,6 +65,7 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> Result<()> {
     if !options.protected {
+        cgroup::warm_up();
         setup::protect(options)?;
     }
     let (signals, oom_score) = setup::prepare(options)?;

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use bincode::config;
 use bosun_types::ExecId;
-use bosun_types::shim::{ExitNotice, ShimBeacon, file};
+use bosun_types::shim::{ExitNotice, ShimBeacon, codec, file};
 
-use crate::error::{Context as _, Result, ShimError};
+use crate::error::{Context as _, Result};
 use crate::sys::write_durably;
 
 /// Where the exit record of a process lies, relative to the task directory.
@@ -19,12 +18,12 @@ pub fn exit_path(exec: Option<&ExecId>) -> PathBuf {
 
 /// Writes the beacon: the proof that this shim, and this init, belong to the task.
 pub fn write_beacon(beacon: &ShimBeacon) -> Result<()> {
-    write_durably(file::BEACON.as_ref(), &encode(beacon)?)
+    write_durably(file::BEACON.as_ref(), &codec::encode_record(beacon)?)
 }
 
 /// Writes an exit record before the exit is reported.
 pub fn write_exit(notice: &ExitNotice) -> Result<()> {
-    write_durably(&exit_path(notice.exec.as_ref()), &encode(notice)?)
+    write_durably(&exit_path(notice.exec.as_ref()), &codec::encode_record(notice)?)
 }
 
 /// Removes an acknowledged exit record; one that is not there is fine.
@@ -36,9 +35,4 @@ pub fn remove_exit(exec: Option<&ExecId>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn encode(value: &impl bincode::Encode) -> Result<Vec<u8>> {
-    bincode::encode_to_vec(value, config::standard())
-        .map_err(|error| ShimError::Typed(bosun_types::Error::internal(format!("encode a record: {error}"))))
 }

@@ -13,7 +13,7 @@ use crate::{record, sys};
 
 /// Highest signal number of Linux.
 const SIGNAL_MAX: u32 = 64;
-/// Longest OCI `Process` of an exec; the frame is limited anyway.
+/// Most execs of a task at once, ended ones that nobody deleted included.
 const EXECS_MAX: usize = 1024;
 
 impl Shim {
@@ -100,6 +100,8 @@ impl Shim {
                 .with_hint("delete execs that have ended"));
         }
         self.execs.insert(id, Process::new(Kind::Exec, spec, stdio));
+        // Its start is the next thing to come.
+        crate::cgroup::warm_up();
         Ok(Response::Done)
     }
 

@@ -14,6 +14,8 @@ mod crash;
 mod exec;
 #[path = "real/lifecycle.rs"]
 mod lifecycle;
+#[path = "real/measure.rs"]
+mod measure;
 #[path = "real/runtimes.rs"]
 mod runtimes;
 #[path = "real/streams.rs"]

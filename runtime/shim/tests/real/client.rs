@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use bincode::config;
 use bosun_types::Error;
-use bosun_types::shim::{ExitNotice, FromShim, Notice, PROTOCOL_VERSION, Request, Response, ToShim, file};
+use bosun_types::shim::{
+    ExitNotice, FromShim, Notice, PROTOCOL_VERSION, Request, Response, ToShim, codec, file,
+};
 use bosun_types::task::ProcessIdentity;
 
 /// No answer of a shim takes longer.
@@ -97,15 +98,13 @@ impl Client {
 }
 
 pub fn send(stream: &mut UnixStream, message: &ToShim) {
-    let body = bincode::encode_to_vec(message, config::standard()).unwrap();
-    stream.write_all(&u32::try_from(body.len()).unwrap().to_le_bytes()).unwrap();
-    stream.write_all(&body).unwrap();
+    stream.write_all(&codec::encode_frame(message).unwrap()).unwrap();
 }
 
 pub fn receive(stream: &mut UnixStream) -> Option<FromShim> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).ok()?;
-    let mut body = vec![0; u32::from_le_bytes(length) as usize];
+    let mut header = [0; codec::FRAME_HEADER_BYTES];
+    stream.read_exact(&mut header).ok()?;
+    let mut body = vec![0; codec::frame_length(header).unwrap()];
     stream.read_exact(&mut body).ok()?;
-    Some(bincode::decode_from_slice(&body, config::standard()).unwrap().0)
+    Some(codec::decode_body(&body).unwrap())
 }

@@ -3,8 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use bincode::config;
-use bosun_types::shim::{ExitNotice, FromShim, Request, Response, ShimBeacon, ToShim, file};
+use bosun_types::shim::{ExitNotice, FromShim, Request, Response, ShimBeacon, ToShim, codec, file};
 use bosun_types::stdio::Stdio;
 use bosun_types::task::KillTarget;
 
@@ -18,7 +17,7 @@ fn i4_an_exit_is_told_to_every_daemon_until_one_acknowledges_it() {
     drop(client);
     until("the record is written", || task.directory.join(file::EXIT_INIT).exists());
     let bytes = std::fs::read(task.directory.join(file::EXIT_INIT)).unwrap();
-    let (record, _) = bincode::decode_from_slice::<ExitNotice, _>(&bytes, config::standard()).unwrap();
+    let record: ExitNotice = codec::decode_record(&bytes).unwrap();
     assert_eq!((record.exec.clone(), record.process, code(&record.status.cause)), (None, init, 9));
     for _ in 0..2 {
         assert_eq!(task.connect().exit(), record);
@@ -56,7 +55,7 @@ fn f4_a_killed_shim_leaves_its_beacon_and_the_container() {
     client.wait_closed();
     assert!(alive(init.pid));
     let bytes = std::fs::read(task.directory.join(file::BEACON)).unwrap();
-    let (beacon, _) = bincode::decode_from_slice::<ShimBeacon, _>(&bytes, config::standard()).unwrap();
+    let beacon: ShimBeacon = codec::decode_record(&bytes).unwrap();
     assert_eq!((beacon.nonce.as_str(), beacon.shim, beacon.init), (NONCE, shim, Some(init)));
     assert_eq!(beacon.cgroup_path, Some(format!("{}/c1", task.cgroup_parent)));
     assert_eq!(beacon.runtime.as_deref(), Some("bosun"));

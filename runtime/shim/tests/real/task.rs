@@ -151,7 +151,8 @@ impl Drop for Task {
 pub fn spawn(directory: &Path) -> Child {
     let (ready, tell) = nix::unistd::pipe().unwrap();
     let log = fs::File::create(directory.join(file::SHIM_LOG)).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bosun-shim"));
+    let binary = std::env::var("BOSUN_SHIM_BINARY").unwrap_or(env!("CARGO_BIN_EXE_bosun-shim").to_owned());
+    let mut command = Command::new(binary);
     command
         .arg(flag::DIRECTORY)
         .arg(directory)
