@@ -9,6 +9,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::compression::CompressionLimits;
+
 mod error;
 mod metadata;
 pub(crate) mod path;
@@ -79,6 +81,8 @@ pub struct UnpackOptions {
     pub parents: Vec<PathBuf>,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds on the decompression that comes before, where it does.
+    pub compression: CompressionLimits,
 }
 
 impl Default for UnpackOptions {
@@ -89,6 +93,7 @@ impl Default for UnpackOptions {
             owners: true,
             parents: Vec::new(),
             limits: Limits::default(),
+            compression: CompressionLimits::default(),
         }
     }
 }

@@ -75,6 +75,9 @@ pub struct CompressionLimits {
     pub zstd_window_log_max: u32,
 }
 
+/// Window of 128 MiB: what `zstd --ultra --long` makes and the configuration may allow.
+pub const ZSTD_WINDOW_LOG_LARGE: u32 = 27;
+
 impl Default for CompressionLimits {
     fn default() -> Self {
         Self { ratio_max: 1000, ratio_free_bytes: 64 << 20, zstd_window_log_max: 23 }

@@ -38,13 +38,14 @@ pub(super) fn run(
 ) -> Result<LayerOutcome, LayerError> {
     let mut tee = Tee::new(source, ingest, descriptor, progress)?;
     let Some((target, options)) = target else {
-        let inflated = inflate(&mut tee, Chunk::new(), Some);
+        let inflated = inflate(&mut tee, CompressionLimits::default(), Chunk::new(), Some);
         return conclude(descriptor, tee, inflated, None);
     };
+    let limits = options.compression;
     let (sender, receiver) = sync_channel(CHUNKS_MAX);
     let (returned, spare) = sync_channel(CHUNKS_MAX + 2);
     let (inflated, unpacked) = std::thread::scope(|scope| {
-        let inflating = scope.spawn(|| inflate(&mut tee, Chunk::new(), queue(sender, spare)));
+        let inflating = scope.spawn(|| inflate(&mut tee, limits, Chunk::new(), queue(sender, spare)));
         let chunks = Chunks { receiver, returned, current: Chunk::empty(), position: 0 };
         // The queue is dropped with the call, be it a failure: then the other thread stops.
         let unpacked = archive::unpack_buffered(chunks, target, options);
@@ -83,10 +84,11 @@ fn queue(sender: SyncSender<Chunk>, spare: Receiver<Chunk>) -> impl FnMut(Chunk)
 /// Reads everything: bytes after the archive's end are part of both digests.
 fn inflate(
     source: &mut impl Read,
+    limits: CompressionLimits,
     mut chunk: Chunk,
     mut pass_on: impl FnMut(Chunk) -> Option<Chunk>,
 ) -> Inflated {
-    let mut decompressor = Decompressor::new(source, CompressionLimits::default())?;
+    let mut decompressor = Decompressor::new(source, limits)?;
     let mut hash = Sha256::new();
     loop {
         chunk.length = fill(&mut decompressor, &mut chunk.bytes)?;

@@ -195,6 +195,47 @@ fn a_full_disk_under_the_target_keeps_the_ingest() {
     assert_eq!(world.fetch(rest, &describe(&layer)).unwrap().diff_id, layer.diff_id);
 }
 
+#[test]
+fn layers_unpacked_at_once_are_what_they_are_one_after_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let layers: Vec<Layer> = (0..4)
+        .map(|n| {
+            let noise = vec![n; 300_000];
+            let mut builder = LayerBuilder::new().directory("d", 0o750).file("d/common", 0o640, &noise);
+            builder = builder.file(&format!("d/own-{n}"), 0o600, &noise).hard_link("d/link", "d/common");
+            if n > 0 {
+                builder = builder.whiteout(&format!("d/own-{}", n - 1)).opaque(&format!("opaque-{n}"));
+            }
+            builder.build(Compression::Gzip).unwrap()
+        })
+        .collect();
+    let unpack = |layer: &Layer, to: &str| {
+        let target = directory.path().join(to);
+        fs::create_dir(&target).unwrap();
+        let options = UnpackOptions::default();
+        fetch_and_unpack(&layer.bytes[..], None, &describe(layer), Some((&target, &options)), &|_| {})
+            .unwrap()
+    };
+    std::thread::scope(|scope| {
+        for (n, layer) in layers.iter().enumerate() {
+            let unpack = &unpack;
+            scope.spawn(move || unpack(layer, &format!("at-once-{n}")));
+        }
+    });
+    for (n, layer) in layers.iter().enumerate() {
+        unpack(layer, &format!("in-turn-{n}"));
+        // Of directories no times: the root's and the implied ones' are those of the unpacking.
+        let picture = format!(
+            "cd {0} && for t in at-once-{n} in-turn-{n}; do (cd $t && find . -type d -printf '%p %y %m %n\\n' \\
+             -o -printf '%p %y %m %n %s %T@\\n' | sort) > $t.txt; done && \\
+             cmp at-once-{n}.txt in-turn-{n}.txt && test -s in-turn-{n}.txt",
+            directory.path().display()
+        );
+        let difference = std::process::Command::new("sh").arg("-c").arg(picture).output().unwrap();
+        assert!(difference.status.success(), "{difference:?}");
+    }
+}
+
 /// Not a check but a measurement: `cargo test -p bosun-storage measure -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]

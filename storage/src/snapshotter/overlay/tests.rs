@@ -159,6 +159,34 @@ fn snp_17_many_layers_still_fit_one_mount_from_the_usual_root() {
 }
 
 #[test]
+fn snp_17_an_image_of_127_layers_mounts_for_real() {
+    let (root, overlay) = overlay();
+    let target = root.path().join("target");
+    fs::create_dir(&target).unwrap();
+    let parents: Vec<u64> = (1..=127).rev().collect();
+    for layer in 1..=127 {
+        overlay.ensure_directory(layer, &[], SnapshotKind::Committed).unwrap();
+        fs::write(overlay.layer_root(layer).join(format!("of-{layer}")), b"").unwrap();
+    }
+    overlay.ensure_directory(128, &parents, SnapshotKind::Active).unwrap();
+    let mount = overlay.mounts(128, &parents, SnapshotKind::Active).remove(0);
+    // As the mount performer does: from within the root, by relative names. A process of its own, for its directory.
+    let prefix = format!("{}/", root.path().join("snapshots").display());
+    let options = mount.options.join(",").replace(&prefix, "");
+    let output = std::process::Command::new("mount")
+        .current_dir(root.path().join("snapshots"))
+        .env("LIBMOUNT_FORCE_MOUNT2", "always")
+        .args(["-t", "overlay", "overlay", "-o", &options])
+        .arg(&target)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen = fs::read_dir(&target).unwrap().count();
+    umount(&target).unwrap();
+    assert_eq!(seen, 127);
+}
+
+#[test]
 fn overlay_words_depend_on_the_kernel() {
     let parameters = tempfile::tempdir().unwrap();
     assert!(common_options(parameters.path()).is_empty());
