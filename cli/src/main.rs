@@ -1,1 +1,44 @@
-fn main() {}
+//! `bosun`: the command line. It parses words, calls `bosun-client`, prints. No logic of containers is here.
+//!
+//! Exit codes: 0 success; 1 the request failed (125 for `run` and `exec`, so that a container's own code is not mistaken for
+//! it); 2 wrong usage; 126 and 127 from `run`: the command in the container cannot be started, is not found; otherwise
+//! what the container said.
+
+mod arguments;
+mod commands;
+mod context;
+mod output;
+mod progress;
+mod signals;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let failure = match &arguments.command {
+        Command::Run(_) | Command::Exec(_) => 125,
+        _ => 1,
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::report(&anyhow::Error::new(error).context("cannot start the async runtime"));
+            return ExitCode::from(failure);
+        }
+    };
+    let result = runtime.block_on(commands::dispatch(arguments));
+    // A blocked read of the terminal must not keep us.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::report(&error);
+            ExitCode::from(failure)
+        }
+    }
+}

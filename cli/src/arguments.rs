@@ -1,0 +1,433 @@
+//! The words of the command line. Every sub-command teaches itself: what it does, its flags, examples.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+/// Run and supervise containers with bosund.
+#[derive(Parser)]
+#[command(
+    name = "bosun",
+    version,
+    propagate_version = true,
+    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/library/busybox:latest\n  bosun run --rm registry.local:5000/library/busybox:latest echo hello\n  bosun ps\n  bosun tree\n\nEXIT CODES: 0 success, 1 failure (125 for run and exec), 2 wrong usage; run and exec end with the container's own code."
+)]
+pub struct Arguments {
+    /// Socket of the daemon.
+    #[arg(short, long, global = true, env = "BOSUN_ADDRESS", default_value = "/run/bosun/bosun.sock", value_hint = ValueHint::FilePath)]
+    pub address: PathBuf,
+    /// Namespace to work in.
+    #[arg(short, long, global = true, env = "BOSUN_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The everyday words.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Fetch an image from a registry and unpack it.
+    Pull(Pull),
+    /// List and manage images.
+    #[command(alias = "image")]
+    Images(Images),
+    /// Make a container from an image and run it.
+    Run(Box<Run>),
+    /// List containers.
+    Ps(Ps),
+    /// Show a container's output.
+    Logs(Logs),
+    /// Run a further command in a running container.
+    Exec(Exec),
+    /// Send a signal to a container.
+    Kill(Kill),
+    /// Wait until containers end and print their exit codes.
+    Wait(Names),
+    /// Remove containers.
+    Rm(Rm),
+    /// Show a container's record, spec and task as JSON.
+    Inspect(Names),
+    /// Show what happened, and what happens.
+    Events(Events),
+    /// Show the live supervision tree.
+    Tree,
+    /// List and manage namespaces.
+    #[command(alias = "namespace", alias = "ns")]
+    Namespaces(Namespaces),
+    /// Show operations that are under way or parked.
+    Operations(Operations),
+    /// Ask the daemon about itself.
+    #[command(subcommand)]
+    Daemon(DaemonCommand),
+    /// Show the versions of client and daemon.
+    Version,
+    /// Print a completion script: bash, zsh, fish, elvish or powershell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// Where to.
+        directory: PathBuf,
+    },
+}
+
+/// Fetch an image.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/team/app:1.2\n  bosun pull --platform linux/arm64 registry.local/team/app@sha256:…\n\nA reference is <host>/<path>:<tag> or <host>/<path>@<digest>: there is no default host and no default tag.\nAn interrupted pull goes on in the daemon; ask again to follow it."
+)]
+pub struct Pull {
+    /// `<host>/<path>:<tag>` or `@<digest>`.
+    pub reference: String,
+    /// Platform to fetch, such as linux/arm64 [default: this host's].
+    #[arg(long)]
+    pub platform: Option<String>,
+    /// Snapshotter to unpack into.
+    #[arg(long, env = "BOSUN_SNAPSHOTTER")]
+    pub snapshotter: Option<String>,
+    /// Fetch only.
+    #[arg(long)]
+    pub no_unpack: bool,
+    /// Speak http to the registry; loopback hosts get it without asking.
+    #[arg(long)]
+    pub plain_http: bool,
+    /// Label for the image record, KEY=VALUE; repeatable.
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// Print only the digest.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// List and manage images.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun images\n  bosun images import app.tar\n  docker save app | bosun images import -\n  bosun images rm registry.local:5000/team/app:1.2"
+)]
+pub struct Images {
+    /// What to do [default: ls].
+    #[command(subcommand)]
+    pub command: Option<ImagesCommand>,
+    /// Print names only.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What to do with images.
+#[derive(Subcommand)]
+pub enum ImagesCommand {
+    /// List images.
+    #[command(alias = "list")]
+    Ls {
+        /// Print names only.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Read an OCI layout (tar or directory) or a `docker save` tar; `-` reads standard input.
+    Import {
+        /// File, directory, or `-`.
+        #[arg(value_hint = ValueHint::AnyPath)]
+        source: PathBuf,
+        /// Base name for images whose archive gives only a tag, or nothing.
+        #[arg(long)]
+        base_name: Option<String>,
+        /// Platform to take of an index [default: this host's].
+        #[arg(long)]
+        platform: Option<String>,
+        /// Do not unpack.
+        #[arg(long)]
+        no_unpack: bool,
+    },
+    /// Forget image names. Content that nothing names is collected later.
+    #[command(alias = "remove")]
+    Rm {
+        /// Names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// Make and run a container.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
+)]
+pub struct Run {
+    /// Image, or root directory with --rootfs.
+    pub image: String,
+    /// Command and its arguments [default: the image's].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Name of the container [default: two words and a number].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Remove the container when it ends.
+    #[arg(long, conflicts_with = "detach")]
+    pub rm: bool,
+    /// Print the name and return at once; output goes to the log.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Pass our standard input on.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// IMAGE is a directory of the host that is used as the root.
+    #[arg(long)]
+    pub rootfs: bool,
+    /// KEY=VALUE; KEY alone takes ours; repeatable.
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// File with a KEY=VALUE a line.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory.
+    #[arg(short = 'w', long, alias = "workdir")]
+    pub cwd: Option<String>,
+    /// user[:group], names or numbers.
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Replace the image's entrypoint.
+    #[arg(long)]
+    pub entrypoint: Option<String>,
+    /// Host name inside.
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// type=bind,src=/a,dst=/b,options=ro:rbind; repeatable.
+    #[arg(long)]
+    pub mount: Vec<String>,
+    /// /host/path:/path[:ro]; repeatable.
+    #[arg(short = 'v', long)]
+    pub volume: Vec<String>,
+    /// Label, KEY=VALUE; repeatable.
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// OCI runtime: bosun (embedded), runc, crun, or a path.
+    #[arg(long, default_value = "bosun")]
+    pub runtime: String,
+    /// Snapshotter.
+    #[arg(long, env = "BOSUN_SNAPSHOTTER")]
+    pub snapshotter: Option<String>,
+    /// Stay in the host's network.
+    #[arg(long)]
+    pub net_host: bool,
+    /// All capabilities, nothing masked.
+    #[arg(long)]
+    pub privileged: bool,
+    /// Read-only root file system.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Join a Linux namespace, type:path; repeatable.
+    #[arg(long)]
+    pub with_ns: Vec<String>,
+    /// Memory limit, such as 64m or 1g.
+    #[arg(short, long)]
+    pub memory: Option<String>,
+    /// Processors, such as 0.5 or 2.
+    #[arg(long)]
+    pub cpus: Option<f64>,
+    /// Most processes.
+    #[arg(long)]
+    pub pids_limit: Option<u64>,
+    /// Write the container's pid to this file.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub pid_file: Option<PathBuf>,
+    /// No log file.
+    #[arg(long)]
+    pub no_log: bool,
+}
+
+/// List containers.
+#[derive(Args)]
+#[command(after_help = "EXAMPLES:\n  bosun ps\n  bosun ps -a --json\n  bosun ps -q | xargs bosun kill")]
+pub struct Ps {
+    /// Ended ones and those without a task too.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Print names only.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Show output.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun logs web\n  bosun logs -f --tail 10 web\n  bosun logs --since 2026-11-24T08:00:00Z -t web\n  bosun logs --since 10m web"
+)]
+pub struct Logs {
+    /// The container.
+    pub container: String,
+    /// Go on until it ends.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines.
+    #[arg(long)]
+    pub tail: Option<u64>,
+    /// Only what is newer: RFC 3339, or an age such as 90s, 10m, 2h.
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Put the time before each line.
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// Run a further command.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun exec web ls /\n  bosun exec -it web sh\n  bosun exec --user nobody --cwd /tmp web id\n\nEXIT CODE: the command's; 125 when bosun failed."
+)]
+pub struct Exec {
+    /// The container.
+    pub container: String,
+    /// Command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Pass our standard input on.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Start it and return.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Its id [default: a random one].
+    #[arg(long)]
+    pub exec_id: Option<String>,
+    /// KEY=VALUE; repeatable.
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// Working directory.
+    #[arg(short = 'w', long, alias = "workdir")]
+    pub cwd: Option<String>,
+    /// user[:group].
+    #[arg(short, long)]
+    pub user: Option<String>,
+}
+
+/// Send a signal.
+#[derive(Args)]
+#[command(after_help = "EXAMPLES:\n  bosun kill web\n  bosun kill -s HUP web\n  bosun kill -s 9 --all web")]
+pub struct Kill {
+    /// Containers.
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+    /// Name, with or without SIG, or number.
+    #[arg(short, long, default_value = "TERM")]
+    pub signal: String,
+    /// Every process of the container.
+    #[arg(long, conflicts_with = "exec_id")]
+    pub all: bool,
+    /// One exec.
+    #[arg(long)]
+    pub exec_id: Option<String>,
+}
+
+/// Containers by name.
+#[derive(Args)]
+pub struct Names {
+    /// Containers.
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// Remove containers.
+#[derive(Args)]
+#[command(after_help = "EXAMPLES:\n  bosun rm web\n  bosun rm -f web worker")]
+pub struct Rm {
+    /// Containers.
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+    /// Kill first what runs.
+    #[arg(short, long)]
+    pub force: bool,
+    /// Leave the snapshot.
+    #[arg(long)]
+    pub keep_snapshot: bool,
+}
+
+/// Show events.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun events\n  bosun events --since 1 --no-follow\n  bosun events --topic /tasks/exit --json\n  bosun events --since 2026-11-24T08:00:00Z --all-namespaces\n\nEvents are kept: --since takes a sequence number or a time, so nothing is missed between two looks."
+)]
+pub struct Events {
+    /// Start at a sequence number, a time (RFC 3339) or an age (10m) [default: now].
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Only topics that start with this; repeatable.
+    #[arg(long)]
+    pub topic: Vec<String>,
+    /// End when everything there is has been shown.
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+/// List and manage namespaces.
+#[derive(Args)]
+pub struct Namespaces {
+    /// What to do [default: ls].
+    #[command(subcommand)]
+    pub command: Option<NamespacesCommand>,
+}
+
+/// What to do with namespaces.
+#[derive(Subcommand)]
+pub enum NamespacesCommand {
+    /// List namespaces.
+    #[command(alias = "list")]
+    Ls,
+    /// Make one.
+    Create {
+        /// Its name.
+        name: String,
+        /// Label, KEY=VALUE; repeatable.
+        #[arg(short, long)]
+        label: Vec<String>,
+    },
+    /// Remove an empty one.
+    #[command(alias = "remove")]
+    Rm {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Show operations.
+#[derive(Args)]
+pub struct Operations {
+    /// What to do [default: ls].
+    #[command(subcommand)]
+    pub command: Option<OperationsCommand>,
+}
+
+/// What to do with operations.
+#[derive(Subcommand)]
+pub enum OperationsCommand {
+    /// List operations that are under way or parked.
+    Ls,
+    /// Try a parked one again.
+    Retry {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// Ask the daemon.
+#[derive(Subcommand)]
+pub enum DaemonCommand {
+    /// Its version, paths, counts, and whether it recovers.
+    Status,
+}

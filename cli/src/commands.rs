@@ -1,0 +1,53 @@
+//! One file a noun. Each command gives the exit code of the program.
+
+mod containers;
+mod daemon;
+mod events;
+mod exec;
+mod foreground;
+mod images;
+mod logs;
+mod namespaces;
+mod pull;
+mod run;
+
+use clap::CommandFactory as _;
+
+use crate::arguments::{Arguments, Command, DaemonCommand};
+use crate::context::Context;
+
+/// Does what the words say.
+pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
+    match &arguments.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "bosun", &mut std::io::stdout());
+            return Ok(0);
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Arguments::command(), directory)?;
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let context = Context::connect(&arguments).await?;
+    match arguments.command {
+        Command::Run(options) => return run::run(&context, *options).await,
+        Command::Exec(options) => return exec::exec(&context, options).await,
+        Command::Pull(options) => pull::pull(&context, &options).await,
+        Command::Images(options) => images::images(&context, options).await,
+        Command::Ps(options) => containers::ps(&context, &options).await,
+        Command::Kill(options) => containers::kill(&context, &options).await,
+        Command::Wait(options) => containers::wait(&context, &options).await,
+        Command::Rm(options) => containers::rm(&context, &options).await,
+        Command::Inspect(options) => containers::inspect(&context, &options).await,
+        Command::Logs(options) => logs::logs(&context, &options).await,
+        Command::Events(options) => events::events(&context, &options).await,
+        Command::Tree => daemon::tree(&context).await,
+        Command::Namespaces(options) => namespaces::namespaces(&context, options).await,
+        Command::Operations(options) => daemon::operations(&context, options).await,
+        Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,
+        Command::Version => daemon::version(&context).await,
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+    }
+    .map(|()| 0)
+}

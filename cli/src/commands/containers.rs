@@ -1,0 +1,176 @@
+//! `bosun ps`, `kill`, `wait`, `rm`, `inspect`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use bosun_types::container::ContainerRecord;
+use bosun_types::task::{ExitCause, ProcessInfo};
+use bosun_types::{ErrorClass, ExecId};
+use serde::Serialize;
+
+use crate::arguments::{Kill, Names, Ps, Rm};
+use crate::context::Context;
+use crate::{output, signals};
+
+const SIGKILL: u32 = nix::libc::SIGKILL as u32;
+
+/// A row of `ps --json`: the record, and the task when there is one.
+#[derive(Serialize)]
+struct Row<'a> {
+    container: &'a str,
+    image: Option<&'a str>,
+    pid: Option<u32>,
+    status: String,
+    exit: Option<&'a bosun_types::task::ExitStatus>,
+    runtime: &'a str,
+    created_at: bosun_types::Timestamp,
+    started_at: Option<bosun_types::Timestamp>,
+    confirmed_at: Option<bosun_types::Timestamp>,
+}
+
+/// Lists containers with their tasks.
+pub async fn ps(context: &Context, options: &Ps) -> anyhow::Result<()> {
+    let namespace = context.namespace();
+    let containers = namespace.containers();
+    let (records, tasks) = tokio::try_join!(containers.list(), namespace.tasks())?;
+    let tasks: BTreeMap<&str, &ProcessInfo> =
+        tasks.iter().filter(|task| task.exec.is_none()).map(|task| (task.container.as_str(), task)).collect();
+    let rows: Vec<Row<'_>> = records
+        .iter()
+        .map(|record| row(record, tasks.get(record.id.as_str()).copied()))
+        .filter(|row| options.all || !matches!(row.status.as_str(), "stopped" | "-"))
+        .collect();
+    if context.json {
+        return output::json(&rows);
+    }
+    if options.quiet {
+        rows.iter().for_each(|row| output::line(row.container));
+        return Ok(());
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.container.to_owned(),
+                row.image.unwrap_or("-").to_owned(),
+                row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                status_cell(row),
+                output::age(row.created_at),
+            ]
+        })
+        .collect();
+    output::table(&["CONTAINER", "IMAGE", "PID", "STATUS", "AGE"], &cells);
+    Ok(())
+}
+
+fn row<'a>(record: &'a ContainerRecord, task: Option<&'a ProcessInfo>) -> Row<'a> {
+    Row {
+        container: record.id.as_str(),
+        image: record.image.as_ref().map(bosun_types::ImageName::as_str),
+        pid: task.map(|task| task.pid),
+        status: task.map_or_else(|| "-".to_owned(), |task| task.status.to_string()),
+        exit: task.and_then(|task| task.exit.as_ref()),
+        runtime: &record.runtime.name,
+        created_at: record.created_at,
+        started_at: task.and_then(|task| task.started_at),
+        confirmed_at: task.and_then(|task| task.confirmed_at),
+    }
+}
+
+fn status_cell(row: &Row<'_>) -> String {
+    match row.exit {
+        None => row.status.clone(),
+        Some(exit) => match &exit.cause {
+            ExitCause::Code(code) => format!("stopped ({code})"),
+            ExitCause::Signal(signal) => format!("stopped (signal {signal})"),
+            ExitCause::Unknown(why) => format!("stopped (unknown: {why})"),
+        },
+    }
+}
+
+/// Sends a signal to each.
+pub async fn kill(context: &Context, options: &Kill) -> anyhow::Result<()> {
+    let signal = signals::parse(&options.signal)?;
+    let exec = options.exec_id.as_deref().map(ExecId::new).transpose()?;
+    for name in &options.containers {
+        let task = context.container(name)?.task();
+        let killed = match &exec {
+            Some(exec) => task.process(exec.clone()).kill(signal, false).await,
+            None => task.kill(signal, options.all).await,
+        };
+        killed.with_context(|| format!("container {name}"))?;
+        output::line(name);
+    }
+    Ok(())
+}
+
+/// Waits for each and prints its code.
+pub async fn wait(context: &Context, options: &Names) -> anyhow::Result<()> {
+    for name in &options.containers {
+        let exit = context.container(name)?.task().wait().await?;
+        if context.json {
+            output::json(&exit)?;
+        } else {
+            output::line(exit.code().to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Removes each; `--force` kills first.
+pub async fn rm(context: &Context, options: &Rm) -> anyhow::Result<()> {
+    let mut failed = None;
+    for name in &options.containers {
+        match remove(context, name, options).await {
+            Ok(()) => output::line(name),
+            Err(error) if failed.is_none() => failed = Some(error),
+            Err(error) => output::report(&error),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn remove(context: &Context, name: &str, options: &Rm) -> anyhow::Result<()> {
+    let container = context.container(name)?;
+    let task = container.task();
+    if options.force {
+        match task.kill(SIGKILL, true).await {
+            // Gone or ended already is what we want.
+            Ok(()) => drop(task.wait().await),
+            Err(error) if matches!(error.class, ErrorClass::NotFound | ErrorClass::FailedPrecondition) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match task.delete().await {
+        Ok(_) => {}
+        Err(error) if error.class == ErrorClass::NotFound => {}
+        Err(error) => {
+            let hint = "use --force to kill it first";
+            let error = if error.hint.is_none() && !options.force { error.with_hint(hint) } else { error };
+            return Err(anyhow::Error::new(error).context(format!("container {name}")));
+        }
+    }
+    container.delete(!options.keep_snapshot).await?;
+    Ok(())
+}
+
+/// Everything about each, as JSON.
+pub async fn inspect(context: &Context, options: &Names) -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    for name in &options.containers {
+        let container = context.container(name)?;
+        let record = container.record().await?;
+        let task = match container.task().info().await {
+            Ok(info) => Some(info),
+            Err(error) if error.class == ErrorClass::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let spec: serde_json::Value =
+            serde_json::from_slice(&record.spec).context("the stored spec is JSON")?;
+        let mut value = serde_json::to_value(&record)?;
+        value["spec"] = spec;
+        value["task"] = serde_json::to_value(task)?;
+        all.push(value);
+    }
+    output::json(&all)
+}

@@ -1,0 +1,55 @@
+//! `bosun exec`.
+
+use bosun_client::io::{Ends, Fifos};
+use bosun_types::ExecId;
+use bosun_types::stdio::Stdio;
+use bosun_types::task::{ExecProcess, ExecRequest};
+
+use super::foreground;
+use crate::arguments::Exec;
+use crate::context::{self, Context};
+use crate::output;
+
+/// Runs a further command in a running container; gives its exit code.
+pub async fn exec(context: &Context, options: Exec) -> anyhow::Result<u8> {
+    let id = match &options.exec_id {
+        Some(id) => ExecId::new(id.as_str())?,
+        None => ExecId::new(format!("exec-{:08x}", foreground::random() as u32))?,
+    };
+    let mut env: Vec<String> = context::environment(options.env.iter().map(String::as_str)).collect();
+    if options.tty && !env.iter().any(|word| word.starts_with("TERM=")) {
+        env.push(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned())));
+    }
+    let process = ExecProcess::Inherit {
+        args: options.command.clone(),
+        env,
+        cwd: options.cwd.clone(),
+        user: options.user.clone(),
+    };
+    let task = context.container(&options.container)?.task();
+    if options.detach {
+        let stdio = Stdio { terminal: options.tty, ..Stdio::default() };
+        let running = task.run_exec(ExecRequest { id: id.clone(), process, stdio }).await?;
+        if context.json {
+            output::json(&serde_json::json!({"exec": id, "pid": running.pid()}))?;
+        } else {
+            output::line(id.as_str());
+        }
+        return Ok(0);
+    }
+    let ends = if options.tty {
+        Ends { stdin: options.interactive, ..Ends::terminal() }
+    } else {
+        Ends { stdin: options.interactive, ..Ends::output() }
+    };
+    let fifos = Fifos::create(&context.fifo_directory, ends)?;
+    let stdio = fifos.stdio();
+    let mut session = foreground::Session::prepare(fifos)?;
+    let outcome = match task.run_exec(ExecRequest { id: id.clone(), process, stdio }).await {
+        Ok(running) => session.attend(running).await,
+        Err(error) => Err(error.into()),
+    };
+    // It was for this one command: nothing of it stays. When it was never made, there is nothing to remove.
+    let _ = task.process(id).delete().await;
+    outcome
+}

@@ -1,0 +1,151 @@
+//! A process in the foreground: its streams are ours, our signals and our window's size are its, its exit code is ours.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use bosun_client::io::{Fifos, Pump};
+use bosun_client::{Process, Running};
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::terminal::{self, RawMode};
+use crate::{output, signals};
+
+/// How long output may go on after the process has ended: what it left in the FIFOs, not what others hold open.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Signals waiting to be passed on.
+const SIGNALS_WAITING_MAX: usize = 16;
+
+/// Streams that are copied, before there is a process and while it runs.
+pub struct Session {
+    pump: Option<Pump>,
+    terminal: bool,
+    interactive: bool,
+    _raw: Option<RawMode>,
+}
+
+impl Session {
+    /// Opens our side of the streams; call before the process is made.
+    pub fn prepare(fifos: Fifos) -> anyhow::Result<Self> {
+        let ends = fifos.ends();
+        let stdin = ends.stdin.then(tokio::io::stdin);
+        let pump = Pump::attach(fifos, stdin, Some(tokio::io::stdout()), Some(tokio::io::stderr()))?;
+        let raw = if ends.terminal && ends.stdin { RawMode::enter()? } else { None };
+        Ok(Self { pump: Some(pump), terminal: ends.terminal, interactive: ends.stdin, _raw: raw })
+    }
+
+    /// Stays with the process until it has ended and its output is written; its exit code.
+    pub async fn attend(&mut self, running: Running) -> anyhow::Result<u8> {
+        let process = running.process().clone();
+        let followers = [
+            Some(tokio::spawn(forward_signals(process.clone(), self.terminal))),
+            self.terminal.then(|| tokio::spawn(follow_window(process.clone()))),
+        ];
+        let exit = self.wait(running, &process).await;
+        followers.iter().flatten().for_each(JoinHandle::abort);
+        let exit = exit?;
+        if let Some(pump) = self.pump.take()
+            && tokio::time::timeout(DRAIN_DEADLINE, pump.drained()).await.is_err()
+        {
+            output::note("warning: the process has ended, but something still holds its output open");
+        }
+        Ok(u8::try_from(exit.code()).unwrap_or(u8::MAX))
+    }
+
+    async fn wait(
+        &mut self,
+        running: Running,
+        process: &Process,
+    ) -> anyhow::Result<bosun_types::task::ExitStatus> {
+        let Some(pump) = &mut self.pump else { return Ok(running.wait().await?) };
+        pump.started();
+        let wait = running.wait();
+        tokio::pin!(wait);
+        if self.interactive {
+            tokio::select! {
+                exit = &mut wait => return Ok(exit?),
+                () = pump.input_ended() => {
+                    // A process that has ended meanwhile has no input to close.
+                    let _ = process.close_stdin().await;
+                }
+            }
+        }
+        Ok(wait.await?)
+    }
+}
+
+/// Passes on what we get. With a terminal in raw mode the keys' signals come from the container's own terminal.
+async fn forward_signals(process: Process, terminal: bool) {
+    let (sender, mut waiting) = mpsc::channel::<Signal>(SIGNALS_WAITING_MAX);
+    for number in signals::FORWARDED {
+        let from_keys = matches!(number, Signal::SIGINT | Signal::SIGQUIT);
+        if terminal && from_keys {
+            continue;
+        }
+        let Ok(mut stream) = signal(SignalKind::from_raw(number as i32)) else { continue };
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                if sender.send(number).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    while let Some(number) = waiting.recv().await {
+        if let Err(error) = process.kill(number as u32, false).await
+            && error.class != bosun_types::ErrorClass::NotFound
+        {
+            output::note(format!("warning: {number} not passed on: {error}"));
+        }
+    }
+}
+
+/// Gives the process's terminal the size of ours, now and whenever it changes.
+async fn follow_window(process: Process) {
+    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+    loop {
+        if let Some((width, height)) = terminal::size() {
+            // A size that did not arrive is mended by the next.
+            let _ = process.resize(u32::from(width), u32::from(height)).await;
+        }
+        if changes.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+/// A number that no other start of this program has.
+pub fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Two words and a number.
+pub fn random_name() -> String {
+    const QUALITIES: [&str; 16] = [
+        "brisk", "calm", "deft", "early", "fair", "keen", "level", "lucid", "plain", "quick", "ready",
+        "sound", "steady", "swift", "tidy", "trim",
+    ];
+    const THINGS: [&str; 16] = [
+        "anchor", "beam", "boom", "cleat", "davit", "ensign", "fender", "gaff", "halyard", "jib", "keel",
+        "mast", "oar", "rudder", "sail", "spar",
+    ];
+    let random = random();
+    let pick = |words: &[&'static str; 16], shift: u32| words[(random >> shift) as usize % words.len()];
+    format!("{}-{}-{}", pick(&QUALITIES, 0), pick(&THINGS, 8), (random >> 16) % 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn random_names_are_container_ids() {
+        for _ in 0..100 {
+            let name = super::random_name();
+            bosun_types::ContainerId::new(name.as_str()).expect(&name);
+        }
+    }
+}

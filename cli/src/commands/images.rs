@@ -1,0 +1,112 @@
+//! `bosun images`: list, import, remove.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use bosun_types::ImageName;
+use bosun_types::platform::Platform;
+use bosun_types::transfer::ImportRequest;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::pull;
+use crate::arguments::{Images, ImagesCommand};
+use crate::context::Context;
+use crate::output;
+
+/// Bytes sent at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Does what the words say.
+pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
+    match options.command {
+        None => list(context, options.quiet).await,
+        Some(ImagesCommand::Ls { quiet }) => list(context, quiet).await,
+        Some(ImagesCommand::Import { source, base_name, platform, no_unpack }) => {
+            let request = ImportRequest {
+                base_name,
+                platform: platform.as_deref().map(Platform::parse).transpose()?,
+                unpack: pull::unpack(no_unpack, None),
+            };
+            import(context, &source, request).await
+        }
+        Some(ImagesCommand::Rm { names }) => {
+            for name in names {
+                context.namespace().images().delete(ImageName::new(name.as_str())?).await?;
+                output::line(name);
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn list(context: &Context, quiet: bool) -> anyhow::Result<()> {
+    let images = context.namespace().images().list().await?;
+    if context.json {
+        return output::json(&images);
+    }
+    if quiet {
+        images.iter().for_each(|image| output::line(image.name.as_str()));
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = images
+        .iter()
+        .map(|image| {
+            let digest = image.target.digest.to_string();
+            vec![
+                image.name.to_string(),
+                digest[..19].to_owned(),
+                image.target.media_type.clone(),
+                output::age(image.created_at),
+            ]
+        })
+        .collect();
+    output::table(&["NAME", "DIGEST", "TYPE", "AGE"], &rows);
+    Ok(())
+}
+
+/// Streams the archive; a directory is packed on the fly.
+async fn import(context: &Context, source: &Path, request: ImportRequest) -> anyhow::Result<()> {
+    let mut sink = context.namespace().transfers().import(request).await?;
+    let transfer = sink.transfer().clone();
+    let mut packer = None;
+    let mut input: Box<dyn AsyncRead + Unpin> = if source == Path::new("-") {
+        Box::new(tokio::io::stdin())
+    } else if source.is_dir() {
+        let mut child = tokio::process::Command::new("tar")
+            .arg("--create")
+            .arg("--file=-")
+            .arg("--directory")
+            .arg(source)
+            .arg(".")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .context("cannot start tar to pack the directory")?;
+        let output = child.stdout.take().context("tar has an output")?;
+        packer = Some(child);
+        Box::new(output)
+    } else {
+        let file = tokio::fs::File::open(source).await;
+        Box::new(file.with_context(|| format!("cannot read {}", source.display()))?)
+    };
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let sent = async {
+        loop {
+            let count = input.read(&mut buffer).await?;
+            if count == 0 {
+                return anyhow::Ok(());
+            }
+            sink.write(bytes::Bytes::copy_from_slice(&buffer[..count])).await?;
+        }
+    };
+    // A refused archive ends the transfer: its reason is better than our broken pipe.
+    let sent = match sent.await {
+        Ok(()) => sink.finish().await.map(drop).map_err(anyhow::Error::new),
+        Err(error) => Err(error),
+    };
+    if let Some(mut packer) = packer {
+        let _ = packer.wait().await;
+    }
+    let images = pull::follow(&transfer, context.json).await?;
+    sent?;
+    pull::show(context, &images, false)
+}

@@ -1,0 +1,277 @@
+//! `bosun run`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use bosun_client::io::{Ends, Fifos};
+use bosun_client::{RunRequest, Running};
+use bosun_types::container::RuntimeChoice;
+use bosun_types::mount::Mount;
+use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
+use bosun_types::stdio::Stdio;
+use bosun_types::task::TaskRequest;
+use bosun_types::{ContainerId, Error, ErrorClass, ImageName};
+
+use super::foreground;
+use crate::arguments::Run;
+use crate::context::{self, Context};
+use crate::output;
+
+/// What a shell says of a command that cannot be started.
+const CODE_CANNOT_START: u8 = 126;
+/// What a shell says of a command that does not exist.
+const CODE_NO_COMMAND: u8 = 127;
+
+/// Makes a container and runs it; gives its exit code.
+pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
+    let id = match &options.name {
+        Some(name) => ContainerId::new(name.as_str())?,
+        None => ContainerId::new(super::foreground::random_name())?,
+    };
+    let container = container_request(&options, id.clone())?;
+    if options.detach {
+        return detached(context, &options, container).await;
+    }
+    let ends = if options.tty {
+        Ends { stdin: options.interactive, ..Ends::terminal() }
+    } else {
+        Ends { stdin: options.interactive, ..Ends::output() }
+    };
+    let fifos = Fifos::create(&context.fifo_directory, ends)?;
+    // What is removed at its end needs no log; the reader is here.
+    let log_to_file = !options.no_log && !options.rm;
+    let task = TaskRequest { stdio: fifos.stdio(), log_to_file, no_pivot_root: false };
+    let mut session = foreground::Session::prepare(fifos)?;
+    let running = match context.namespace().run(RunRequest { container, task }).await {
+        Ok(running) => running,
+        Err(error) => return refused(context, &options, &id, error).await,
+    };
+    write_pid_file(&options, &running)?;
+    let code = session.attend(running).await?;
+    if options.rm {
+        remove(context, &id).await?;
+    }
+    Ok(code)
+}
+
+async fn detached(context: &Context, options: &Run, container: ContainerRequest) -> anyhow::Result<u8> {
+    let id = container.id.clone();
+    let stdio = Stdio { terminal: options.tty, ..Stdio::default() };
+    let task = TaskRequest { stdio, log_to_file: !options.no_log, no_pivot_root: false };
+    match context.namespace().run(RunRequest { container, task }).await {
+        Ok(running) => {
+            write_pid_file(options, &running)?;
+            if context.json {
+                output::json(&serde_json::json!({"container": id, "pid": running.pid()}))?;
+            } else {
+                output::line(id.as_str());
+            }
+            Ok(0)
+        }
+        Err(error) => refused(context, options, &id, error).await,
+    }
+}
+
+/// It did not start: what was made for `--rm` goes again, and the code says what a shell would.
+async fn refused(context: &Context, options: &Run, id: &ContainerId, error: Error) -> anyhow::Result<u8> {
+    if options.rm && error.class != ErrorClass::AlreadyExists {
+        // Whatever is left of it is named by `bosun ps --all`; the first failure is the one to tell.
+        let _ = remove(context, id).await;
+    }
+    let code = start_code(&error);
+    let failure = anyhow::Error::new(error).context(format!("container {id}"));
+    match code {
+        Some(code) => {
+            output::report(&failure);
+            Ok(code)
+        }
+        None => Err(failure),
+    }
+}
+
+/// 126 or 127 when it is the command in the container that cannot be started.
+fn start_code(error: &Error) -> Option<u8> {
+    let text = error.message.to_ascii_lowercase();
+    if !(text.contains("exec") || text.contains("command")) {
+        return None;
+    }
+    if error.class == ErrorClass::NotFound || text.contains("no such file") || text.contains("not found") {
+        return Some(CODE_NO_COMMAND);
+    }
+    let denied = error.class == ErrorClass::PermissionDenied || text.contains("permission denied");
+    (denied || text.contains("exec format")).then_some(CODE_CANNOT_START)
+}
+
+async fn remove(context: &Context, id: &ContainerId) -> anyhow::Result<()> {
+    let container = context.namespace().container(id.clone());
+    match container.task().delete().await {
+        Ok(_) => {}
+        Err(error) if error.class == ErrorClass::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    match container.delete(true).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.class == ErrorClass::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_pid_file(options: &Run, running: &Running) -> anyhow::Result<()> {
+    let Some(path) = &options.pid_file else { return Ok(()) };
+    std::fs::write(path, format!("{}\n", running.pid()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<ContainerRequest> {
+    let (image, root) = if options.rootfs {
+        let directory = std::path::absolute(Path::new(&options.image))?;
+        if !directory.is_dir() {
+            bail!("--rootfs: {} is not a directory", directory.display());
+        }
+        (None, RootRequest::Directory(directory.to_string_lossy().into_owned()))
+    } else {
+        (Some(ImageName::new(options.image.as_str())?), RootRequest::Image { key: None })
+    };
+    Ok(ContainerRequest {
+        id,
+        labels: context::labels(&options.label)?,
+        image,
+        snapshotter: options.snapshotter.clone(),
+        root,
+        runtime: RuntimeChoice { name: options.runtime.clone(), options: None },
+        spec: SpecRequest::Build(Box::new(spec_options(options)?)),
+        extensions: BTreeMap::new(),
+    })
+}
+
+fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
+    let mut env = Vec::new();
+    for path in &options.env_file {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let words = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        env.extend(context::environment(words));
+    }
+    env.extend(context::environment(options.env.iter().map(String::as_str)));
+    let mut mounts = options.mount.iter().map(|word| mount(word)).collect::<anyhow::Result<Vec<_>>>()?;
+    for word in &options.volume {
+        mounts.push(volume(word)?);
+    }
+    Ok(SpecOptions {
+        args: options.command.clone(),
+        entrypoint: options.entrypoint.clone().map(|program| vec![program]),
+        env,
+        cwd: options.cwd.clone(),
+        user: options.user.clone(),
+        terminal: options.tty,
+        hostname: options.hostname.clone(),
+        mounts,
+        read_only_root: options.read_only,
+        privileged: options.privileged,
+        host_network: options.net_host,
+        join_namespaces: join_namespaces(&options.with_ns)?,
+        memory_bytes_max: options.memory.as_deref().map(context::bytes).transpose()?,
+        cpu_millis: options.cpus.map(cpu_millis).transpose()?,
+        pids_max: options.pids_limit,
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+fn cpu_millis(cpus: f64) -> anyhow::Result<u64> {
+    if !(0.001..=1_000_000.0).contains(&cpus) {
+        bail!("--cpus {cpus}: use a number such as 0.5 or 2");
+    }
+    Ok((cpus * 1000.0).round() as u64)
+}
+
+fn join_namespaces(words: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    words
+        .iter()
+        .map(|word| match word.split_once(':') {
+            Some((kind, path)) if path.starts_with('/') => Ok((kind.to_owned(), path.to_owned())),
+            _ => bail!("--with-ns {word:?}: use type:/path, such as network:/proc/1/ns/net"),
+        })
+        .collect()
+}
+
+/// CLI-5: `type=`, `source=` or `src=`, `destination=` or `dst=`, `options=a:b`.
+fn mount(word: &str) -> anyhow::Result<Mount> {
+    let mut mount =
+        Mount { kind: String::new(), source: String::new(), target: String::new(), options: Vec::new() };
+    for part in word.split(',') {
+        let Some((key, value)) = part.split_once('=') else {
+            bail!("--mount {word:?}: {part:?} is not KEY=VALUE");
+        };
+        match key {
+            "type" => value.clone_into(&mut mount.kind),
+            "source" | "src" => value.clone_into(&mut mount.source),
+            "destination" | "dst" | "target" => value.clone_into(&mut mount.target),
+            "options" => mount.options = value.split(':').map(str::to_owned).collect(),
+            _ => bail!("--mount {word:?}: {key:?} is unknown: use type, src, dst or options"),
+        }
+    }
+    if !mount.target.starts_with('/') {
+        bail!("--mount {word:?}: dst must be an absolute path");
+    }
+    Ok(mount)
+}
+
+/// `/host:/container[:ro]`.
+fn volume(word: &str) -> anyhow::Result<Mount> {
+    let parts: Vec<&str> = word.split(':').collect();
+    let (source, target, mode) = match parts.as_slice() {
+        [source, target] => (*source, *target, "rw"),
+        [source, target, mode @ ("ro" | "rw")] => (*source, *target, *mode),
+        _ => bail!("--volume {word:?}: use /host/path:/path or /host/path:/path:ro"),
+    };
+    if !source.starts_with('/') || !target.starts_with('/') {
+        bail!("--volume {word:?}: both paths must be absolute");
+    }
+    Ok(Mount {
+        kind: "bind".to_owned(),
+        source: source.to_owned(),
+        target: target.to_owned(),
+        options: vec!["rbind".to_owned(), mode.to_owned()],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cli_5_mount_words() {
+        let parsed = mount("type=bind,src=/a,dst=/b,options=rbind:ro").expect("parses");
+        assert_eq!(
+            (parsed.kind.as_str(), parsed.source.as_str(), parsed.target.as_str()),
+            ("bind", "/a", "/b")
+        );
+        assert_eq!(parsed.options, ["rbind", "ro"]);
+        for bad in ["", "type", "type=bind,sauce=/a,dst=/b", "type=bind,src=/a,dst=b"] {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn volume_words() {
+        assert_eq!(volume("/a:/b:ro").expect("parses").options, ["rbind", "ro"]);
+        for bad in ["/a", "a:/b", "/a:b", "/a:/b:rx", "/a:/b:ro:z"] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn codes_of_commands_that_do_not_start() {
+        let missing = Error::not_found("container x: executable \"/nope\" not found");
+        assert_eq!(start_code(&missing), Some(127));
+        assert_eq!(start_code(&Error::permission_denied("cannot exec /etc/passwd")), Some(126));
+        assert_eq!(start_code(&Error::not_found("image r.io/a:1")), None);
+    }
+
+    #[test]
+    fn processors_in_thousandths() {
+        assert_eq!(cpu_millis(0.5).expect("fine"), 500);
+        assert!(cpu_millis(0.0).is_err() && cpu_millis(f64::NAN).is_err());
+    }
+}

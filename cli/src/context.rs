@@ -1,0 +1,120 @@
+//! What every command needs: the client, the namespace, whether to print JSON; and parsers of common words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bosun_client::{Client, ConnectOptions, Container, Namespace};
+use bosun_types::{ContainerId, Labels, NamespaceName, Timestamp};
+
+use crate::arguments::Arguments;
+
+/// How long a client waits for a daemon that is just starting.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The connection and the global flags.
+pub struct Context {
+    /// The daemon.
+    pub client: Client,
+    /// `--namespace`.
+    pub namespace_name: NamespaceName,
+    /// `--json`.
+    pub json: bool,
+    /// Where the streams of foreground processes go through: beside the socket, in the daemon's state directory.
+    pub fifo_directory: PathBuf,
+}
+
+impl Context {
+    /// Connects; the error says what to look at.
+    pub async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
+        let namespace_name: NamespaceName = arguments.namespace.parse()?;
+        let address = arguments.address.to_string_lossy();
+        let options =
+            ConnectOptions { connect_deadline: CONNECT_DEADLINE, ..ConnectOptions::address(&address) };
+        let fifo_directory = options.address.with_file_name("fifo");
+        let client = Client::connect(options).await?;
+        Ok(Self { client, namespace_name, json: arguments.json, fifo_directory })
+    }
+
+    /// The namespace of `--namespace`.
+    pub fn namespace(&self) -> Namespace {
+        self.client.namespace(self.namespace_name.clone())
+    }
+
+    /// A container of it, by name.
+    pub fn container(&self, name: &str) -> anyhow::Result<Container> {
+        Ok(self.namespace().container(ContainerId::new(name)?))
+    }
+}
+
+/// `KEY=VALUE` words to labels.
+pub fn labels(words: &[String]) -> anyhow::Result<Labels> {
+    words
+        .iter()
+        .map(|word| match word.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => bail!("label {word:?}: use KEY=VALUE"),
+        })
+        .collect()
+}
+
+/// `KEY=VALUE` words as they are; `KEY` alone takes our own value, and nothing when we have none.
+pub fn environment<'a>(words: impl Iterator<Item = &'a str>) -> impl Iterator<Item = String> {
+    words.filter_map(|word| {
+        if word.contains('=') {
+            return Some(word.to_owned());
+        }
+        std::env::var(word).ok().map(|value| format!("{word}={value}"))
+    })
+}
+
+/// RFC 3339, or an age such as `90s`, `10m`, `2h`, `1d`.
+pub fn time(text: &str) -> anyhow::Result<Timestamp> {
+    let units = [("s", 1_i64), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    for (unit, seconds) in units {
+        if let Some(count) = text.strip_suffix(unit).and_then(|count| count.parse::<i64>().ok()) {
+            let nanos = count.saturating_mul(seconds).saturating_mul(1_000_000_000);
+            return Ok(Timestamp(Timestamp::now().0.saturating_sub(nanos)));
+        }
+    }
+    Ok(Timestamp::parse(text)?)
+}
+
+/// `64m`, `1g`, `512k`, or plain bytes.
+pub fn bytes(text: &str) -> anyhow::Result<u64> {
+    let lower = text.to_ascii_lowercase();
+    let (digits, factor) = match lower.trim_end_matches('b').char_indices().last() {
+        Some((at, 'k')) => (&lower[..at], 1_u64 << 10),
+        Some((at, 'm')) => (&lower[..at], 1 << 20),
+        Some((at, 'g')) => (&lower[..at], 1 << 30),
+        _ => (lower.trim_end_matches('b'), 1),
+    };
+    let count: u64 =
+        digits.parse().with_context(|| format!("size {text:?}: use bytes, or a number with k, m or g"))?;
+    count.checked_mul(factor).with_context(|| format!("size {text:?} is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_with_and_without_units() {
+        for (text, want) in [("512", 512), ("1k", 1024), ("64m", 64 << 20), ("1G", 1 << 30), ("2gb", 2 << 30)]
+        {
+            assert_eq!(bytes(text).expect(text), want);
+        }
+        for bad in ["", "m", "1.5g", "-1", "99999999999g"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ages_and_times() {
+        let now = Timestamp::now().0;
+        let ten = time("10m").expect("an age").0;
+        assert!((now - ten - 600_000_000_000).abs() < 5_000_000_000);
+        assert_eq!(time("1970-01-01T00:00:01Z").expect("a time"), Timestamp(1_000_000_000));
+        assert!(time("yesterday").is_err());
+    }
+}
