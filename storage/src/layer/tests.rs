@@ -224,10 +224,10 @@ fn layers_unpacked_at_once_are_what_they_are_one_after_the_other() {
     });
     for (n, layer) in layers.iter().enumerate() {
         unpack(layer, &format!("in-turn-{n}"));
-        // Of directories no times: the root's and the implied ones' are those of the unpacking.
+        // Times of files alone: those of the root, of implied directories and of whiteouts are those of the unpacking.
         let picture = format!(
-            "cd {0} && for t in at-once-{n} in-turn-{n}; do (cd $t && find . -type d -printf '%p %y %m %n\\n' \\
-             -o -printf '%p %y %m %n %s %T@\\n' | sort) > $t.txt; done && \\
+            "cd {0} && for t in at-once-{n} in-turn-{n}; do (cd $t && find . -type f -printf '%p %m %n %s %T@\\n' \\
+             -o -printf '%p %y %m %n\\n' | sort) > $t.txt; done && \\
              cmp at-once-{n}.txt in-turn-{n}.txt && test -s in-turn-{n}.txt",
             directory.path().display()
         );
