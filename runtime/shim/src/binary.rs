@@ -94,7 +94,7 @@ impl OciRuntime for Binary {
         self.run(command, "delete container")
     }
 
-    fn update(&self, id: &str, _cgroup_path: Option<&str>, resources: &[u8]) -> Result<()> {
+    fn update(&self, id: &str, _cgroup_path: &str, resources: &[u8]) -> Result<()> {
         const RESOURCES: &str = "resources.json";
         fs::write(RESOURCES, resources).context(|| format!("write {RESOURCES}"))?;
         let mut command = self.command("update")?;

@@ -1,5 +1,7 @@
 //! Create and start of init.
 
+use std::path::Path;
+
 use bosun_types::shim::{CreateRequest, Response, file};
 use bosun_types::{Error, ErrorClass};
 use serde::Deserialize;
@@ -44,7 +46,10 @@ impl Shim {
     fn begin_create(&mut self, request: CreateRequest) -> Result<()> {
         // Little is parsed here: the spec as a whole only in the child.
         let sketch = Sketch::read()?;
-        let cgroup = sketch.linux.cgroup_path.as_deref().map(Cgroup::at).transpose()?.unwrap_or_default();
+        // Without it nobody could tell which processes are the container's.
+        let path = sketch.linux.cgroup_path.as_deref();
+        let cgroup =
+            Cgroup::at(path.ok_or_else(|| Error::invalid_argument("the OCI spec has no cgroupsPath"))?)?;
         self.init.stdio = request.stdio.clone();
         let embedded = request.runtime == oci::EMBEDDED || request.runtime.is_empty();
         let start_by_runtime = !embedded || !sketch.hooks.poststart.is_empty();
@@ -102,7 +107,10 @@ impl Shim {
 
     fn abandon_create(&mut self, error: Error) -> Result<Response, Error> {
         self.init.step(Input::CreateFailed)?;
-        self.container = None;
+        // The child has cleaned up, unless it was killed itself; then this does it.
+        if let Some(container) = self.container.take() {
+            undo(&container.request, &container.cgroup);
+        }
         Err(error)
     }
 
@@ -188,11 +196,16 @@ fn make(request: &CreateRequest, cgroup: &Cgroup, streams: ProcessStreams) -> Re
         oci::runtime(&request.runtime).create(container, &spec)
     });
     if made.is_err() {
-        let _ = cgroup.remove();
-        let _ = oci::runtime(&request.runtime).delete(&request.id);
-        let _ = rootfs::unmount_all();
+        undo(request, cgroup);
     }
     made.map(Outcome::Process)
+}
+
+/// Nothing of a half made container is left; what is not there is fine.
+fn undo(request: &CreateRequest, cgroup: &Cgroup) {
+    let _ = cgroup.remove();
+    let _ = std::fs::remove_dir_all(Path::new(file::RUNTIME_ROOT).join(&request.id));
+    let _ = rootfs::unmount_all();
 }
 
 /// The few words of the spec that the shim itself needs.

@@ -75,7 +75,14 @@ impl Shim {
 
     /// SHM-7: a signal ends the container, what is kept of it, and the shim; the exit record stays for the daemon.
     pub fn advance_stopping(&mut self) {
-        if !self.stopping || !self.jobs.is_empty() {
+        if !self.stopping {
+            return;
+        }
+        if !self.jobs.is_empty() {
+            // A runtime that hangs must not keep the shim; a delete is what is wanted anyway.
+            for (job, _) in self.jobs.iter().filter(|(_, kind)| !matches!(kind, JobKind::Delete)) {
+                let _ = crate::sys::kill(job.pid, libc::SIGKILL);
+            }
             return;
         }
         match self.init.phase {

@@ -4,8 +4,10 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use bosun_types::error::chain;
 use bosun_types::shim::file;
 use bosun_types::task::ProcessIdentity;
+use libcgroups::common::{CgroupConfig, CgroupManager as _, ControllerOpt, create_cgroup_manager};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::notify_socket::NOTIFY_FILE;
@@ -13,7 +15,7 @@ use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::{DefaultExecutor, get_executor};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 
 use crate::error::{Context as _, Result, ShimError};
 use crate::oci::{NewContainer, NewExec, OciRuntime, ProcessStreams};
@@ -74,8 +76,22 @@ impl OciRuntime for Embedded {
         container.delete(true).map_err(failed("delete container"))
     }
 
-    fn update(&self, _id: &str, _cgroup_path: Option<&str>, _resources: &[u8]) -> Result<()> {
-        Err(bosun_types::Error::not_implemented("update with the embedded OCI runtime").into())
+    fn update(&self, id: &str, cgroup_path: &str, resources: &[u8]) -> Result<()> {
+        let resources: LinuxResources = crate::oci::parse(resources, "the resources")?;
+        let config = CgroupConfig {
+            cgroup_path: PathBuf::from(cgroup_path),
+            systemd_cgroup: false,
+            container_name: id.to_owned(),
+        };
+        let options = ControllerOpt {
+            resources: &resources,
+            disable_oom_killer: false,
+            oom_score_adj: None,
+            freezer_state: None,
+        };
+        let failed = |error: String| ShimError::Runtime(format!("update container: {error}"));
+        let manager = create_cgroup_manager(config).map_err(|error| failed(chain(&error)))?;
+        manager.apply(&options).map_err(|error| failed(chain(&error)))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The shim itself: everything it holds, and the loop that turns readiness into calls.
 
+mod streams;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
 
 use bosun_types::shim::{
@@ -22,7 +24,7 @@ use crate::job::{Job, JobContext};
 use crate::options::Options;
 use crate::phase::Kind;
 use crate::process::{Process, Waiter};
-use crate::stdio::{Copies, Input, Output, Waits};
+use streams::Stream;
 
 /// Connections at once; more than a daemon, its successor and a person with a tool need.
 const CONNECTIONS_MAX: usize = 16;
@@ -49,25 +51,6 @@ pub enum JobKind {
     Delete,
     /// `Update`.
     Update(Waiter),
-}
-
-/// A copy under way.
-#[derive(Debug)]
-pub struct Stream {
-    /// `None`: init's.
-    pub owner: Option<ExecId>,
-    /// The copy.
-    pub copy: Copy,
-    watched: Option<Waits>,
-}
-
-/// Either direction.
-#[derive(Debug)]
-pub enum Copy {
-    /// From the process.
-    Output(Output),
-    /// To the process.
-    Input(Input),
 }
 
 /// What the shim knows of its container once `Create` has come.
@@ -206,55 +189,6 @@ impl Shim {
         }
     }
 
-    /// Begins to copy a process's streams.
-    pub fn begin_copies(&mut self, owner: Option<&ExecId>, copies: Copies) {
-        let outputs = copies.outputs.into_iter().map(Copy::Output);
-        for copy in outputs.chain(copies.input.map(Copy::Input)) {
-            let id = self.next_id();
-            self.streams.insert(id, Stream { owner: owner.cloned(), copy, watched: None });
-            self.pump(id);
-        }
-    }
-
-    /// Whether output of that process is still to come or to be written; and whether some of it waits for a reader.
-    pub fn output_state(&mut self, owner: Option<&ExecId>) -> (bool, bool) {
-        let ids: Vec<u64> = self
-            .streams
-            .iter()
-            .filter(|(_, it)| it.owner.as_ref() == owner && matches!(it.copy, Copy::Output(_)))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &ids {
-            self.pump(*id);
-        }
-        let left = ids.iter().filter_map(|id| self.streams.get(id));
-        left.fold((false, false), |(_, blocked), it| {
-            (true, blocked || matches!(&it.copy, Copy::Output(output) if output.is_blocked()))
-        })
-    }
-
-    /// Ends the input copy of a process.
-    pub fn end_input(&mut self, owner: Option<&ExecId>) {
-        self.end_streams(|it| it.owner.as_ref() == owner && matches!(it.copy, Copy::Input(_)));
-    }
-
-    /// Ends all copies of a process; what was not written is lost.
-    pub fn end_copies(&mut self, owner: Option<&ExecId>) {
-        self.end_streams(|it| it.owner.as_ref() == owner);
-    }
-
-    /// Gives up the shim's write end of a process's input FIFO.
-    pub fn release_input(&mut self, owner: Option<&ExecId>) {
-        let ids: Vec<u64> =
-            self.streams.iter().filter(|(_, it)| it.owner.as_ref() == owner).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(Stream { copy: Copy::Input(input), .. }) = self.streams.get_mut(&id) {
-                input.release();
-                self.pump(id);
-            }
-        }
-    }
-
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -356,59 +290,6 @@ impl Shim {
     fn disconnect(&mut self, id: u64) {
         if let Some(connection) = self.connections.remove(&id) {
             let _ = self.epoll.delete(connection.as_fd());
-        }
-    }
-
-    /// Moves a stream on, and watches what it waits for then. An end that is not waited for is not watched at all:
-    /// epoll would report its hang-up again and again.
-    fn pump(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let waits = match &mut stream.copy {
-            Copy::Output(output) => output.pump(),
-            Copy::Input(input) => input.pump(),
-        };
-        if stream.watched == Some(waits) {
-            return;
-        }
-        if let Some(fd) = stream.watched.and_then(|waits| stream.copy.fd(waits)) {
-            let _ = self.epoll.delete(fd);
-        }
-        stream.watched = Some(waits);
-        let flags = match waits {
-            Waits::Source => EpollFlags::EPOLLIN,
-            Waits::Sink => EpollFlags::EPOLLOUT,
-            Waits::Ended => {
-                self.streams.remove(&id);
-                return;
-            }
-        };
-        let watched =
-            stream.copy.fd(waits).is_some_and(|fd| self.epoll.add(fd, EpollEvent::new(flags, id)).is_ok());
-        if !watched {
-            self.streams.remove(&id);
-        }
-    }
-
-    fn end_streams(&mut self, which: impl Fn(&Stream) -> bool) {
-        let ids: Vec<u64> = self.streams.iter().filter(|(_, it)| which(it)).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(stream) = self.streams.remove(&id)
-                && let Some(fd) = stream.watched.and_then(|waits| stream.copy.fd(waits))
-            {
-                let _ = self.epoll.delete(fd);
-            }
-        }
-    }
-}
-
-impl Copy {
-    fn fd(&self, waits: Waits) -> Option<BorrowedFd<'_>> {
-        match (self, waits) {
-            (_, Waits::Ended) => None,
-            (Self::Output(output), Waits::Source) => Some(output.source()),
-            (Self::Output(output), Waits::Sink) => output.sink(),
-            (Self::Input(input), Waits::Source) => Some(input.source()),
-            (Self::Input(input), Waits::Sink) => Some(input.sink()),
         }
     }
 }

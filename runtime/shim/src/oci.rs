@@ -91,7 +91,7 @@ pub trait OciRuntime {
     /// Forgets the container, whatever it is doing. Unknown: success.
     fn delete(&self, id: &str) -> Result<()>;
     /// Applies `LinuxResources` to the live container.
-    fn update(&self, id: &str, cgroup_path: Option<&str>, resources: &[u8]) -> Result<()>;
+    fn update(&self, id: &str, cgroup_path: &str, resources: &[u8]) -> Result<()>;
 }
 
 /// The runtime of that name: [`EMBEDDED`], or a binary's name or path.
@@ -121,7 +121,8 @@ pub fn prepare_process(bytes: &[u8], terminal: bool, path: &Path) -> Result<Proc
     Ok(process)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+/// Reads JSON that came from outside; `what` names it.
+pub fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
     serde_json::from_slice(bytes)
         .map_err(|error| bosun_types::Error::invalid_argument(format!("{what} is malformed: {error}")).into())
 }

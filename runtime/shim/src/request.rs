@@ -161,10 +161,16 @@ impl Shim {
         let begun = self.init.step(Input::Update).map_err(Error::from).and_then(|_| {
             let container = self.container.as_ref();
             let (name, id, path) = container
-                .map(|it| (it.request.runtime.clone(), it.request.id.clone(), it.cgroup_path.clone()))
+                .map(|it| {
+                    (
+                        it.request.runtime.clone(),
+                        it.request.id.clone(),
+                        it.cgroup_path.clone().unwrap_or_default(),
+                    )
+                })
                 .ok_or_else(|| Error::internal("a container without its request"))?;
             Ok(Job::spawn(&self.job_context, &[], || {
-                crate::oci::runtime(&name).update(&id, path.as_deref(), &resources)?;
+                crate::oci::runtime(&name).update(&id, &path, &resources)?;
                 Ok(Outcome::Done)
             })?)
         });

@@ -142,3 +142,20 @@ fn cve_2019_5736_the_binary_cannot_be_written_through_the_container() {
     assert!(matches!(error.raw_os_error(), Some(nix::libc::EROFS | nix::libc::ETXTBSY)), "{error}");
     task.finish(client);
 }
+
+#[test]
+fn a_runtime_that_hangs_does_not_keep_the_shim_from_its_end() {
+    let mut task = Task::new("sleep 1000");
+    let script = task.home.path().join("hangs");
+    std::fs::write(&script, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    task.runtime = script.to_str().unwrap().to_owned();
+    let mut client = task.connect();
+    client.begin(Request::Create(task.create_request(&Stdio::default())));
+    // Other requests are answered meanwhile.
+    assert!(matches!(client.request(Request::State), Ok(Response::State(_))));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(task.shim.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+    assert!(task.shim.wait().unwrap().success());
+    assert!(task.cgroups().is_empty());
+}

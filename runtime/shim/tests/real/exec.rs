@@ -143,3 +143,22 @@ fn cve_2022_29162_an_exec_has_no_inheritable_capabilities() {
     client.exit();
     task.finish(client);
 }
+
+#[test]
+fn cve_2024_21626_a_working_directory_cannot_be_a_leaked_descriptor() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    for number in 3..24 {
+        let process = json!({
+            "user": {"uid": 0, "gid": 0}, "args": ["/bin/true"], "env": ["PATH=/bin"],
+            "cwd": format!("/proc/self/fd/{number}")
+        });
+        let name = format!("e{number}");
+        let process = process.to_string().into_bytes();
+        client.request(Request::AddExec { id: id(&name), process, stdio: Stdio::default() }).unwrap();
+        assert!(client.request(Request::Start { exec: Some(id(&name)) }).is_err(), "descriptor {number}");
+    }
+    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.exit();
+    task.finish(client);
+}

@@ -162,3 +162,31 @@ fn the_container_inherits_nothing_of_the_shim() {
     assert!(text.contains("stdout F 0022"), "{text}");
     task.finish(client);
 }
+
+#[test]
+fn tsk_29_new_limits_reach_the_live_cgroup() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    let resources = serde_json::json!({"pids": {"limit": 77}}).to_string().into_bytes();
+    assert_eq!(client.request(Request::Update { resources }), Ok(Response::Done));
+    let limits: Vec<String> =
+        task.cgroups().iter().filter_map(|it| std::fs::read_to_string(it.join("pids.max")).ok()).collect();
+    assert_eq!(limits, ["77\n"]);
+    let error = client.request(Request::Update { resources: b"{".to_vec() }).unwrap_err();
+    assert_eq!(error.class, ErrorClass::InvalidArgument);
+    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.exit();
+    task.finish(client);
+}
+
+#[test]
+fn a_spec_without_a_cgroup_is_refused() {
+    let task = Task::with("true", |spec| {
+        spec["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    });
+    let mut client = task.connect();
+    let request = task.create_request(&Stdio::default());
+    let error = client.request(Request::Create(request)).unwrap_err();
+    assert_eq!(error.class, ErrorClass::InvalidArgument);
+    task.finish(client);
+}
