@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 )]
 pub struct Arguments {
     /// Socket of the daemon.
-    #[arg(short, long, global = true, env = "BOSUN_ADDRESS", default_value = "/run/bosun/bosun.sock", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, env = "BOSUN_ADDRESS", default_value = "/run/bosun/bosun.sock", value_hint = ValueHint::FilePath)]
     pub address: PathBuf,
     /// Namespace to work in.
     #[arg(short, long, global = true, env = "BOSUN_NAMESPACE", default_value = "default")]
@@ -430,4 +430,32 @@ pub enum OperationsCommand {
 pub enum DaemonCommand {
     /// Its version, paths, counts, and whether it recovers.
     Status,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_words_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_behind_the_image_are_the_commands_own() {
+        let parsed =
+            Arguments::parse_from(["bosun", "run", "--rm", "-it", "r.io/a:1", "sh", "-c", "echo --json"]);
+        let Command::Run(run) = parsed.command else { panic!("run") };
+        assert!(run.rm && run.interactive && run.tty && !parsed.json);
+        assert_eq!(run.command, ["sh", "-c", "echo --json"]);
+    }
+
+    #[test]
+    fn ps_a_is_all() {
+        let parsed = Arguments::parse_from(["bosun", "ps", "-aq", "-n", "web"]);
+        assert!(matches!(parsed.command, Command::Ps(Ps { all: true, quiet: true })));
+        assert_eq!(parsed.namespace, "web");
+    }
 }
