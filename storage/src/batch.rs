@@ -1,7 +1,7 @@
 //! What is committed together: rows, operation log records, events. All or nothing.
 
 use bosun_types::event::Event;
-use bosun_types::operation::OperationRecord;
+use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::{NamespaceName, OperationId};
 
 use crate::codec;
@@ -25,6 +25,8 @@ pub struct Write {
 pub struct Batch {
     pub(crate) writes: Vec<Write>,
     pub(crate) events: Vec<(NamespaceName, Event)>,
+    /// Begins something that will need space: refused while the disk is full.
+    pub(crate) grows: bool,
     failed: Option<StoreError>,
 }
 
@@ -57,6 +59,7 @@ impl Batch {
 
     /// Logs an intent: always in the same batch as the row that it changes, before the first effect.
     pub fn open_operation(&mut self, operation: &OperationRecord) -> &mut Self {
+        self.grows |= operation.status == OperationStatus::Forward && needs_space(&operation.intent);
         self.put(operation)
     }
 
@@ -75,11 +78,33 @@ impl Batch {
         self.writes.is_empty() && self.events.is_empty() && self.failed.is_none()
     }
 
+    /// Size of keys and values; events are small beside them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.writes
+            .iter()
+            .map(|write| write.key.as_bytes().len() + write.value.as_ref().map_or(0, Vec::len))
+            .sum()
+    }
+
     /// The changes, or the first that did not encode.
     pub(crate) fn checked(self) -> Result<Self> {
         match self.failed {
             Some(error) => Err(error),
             None => Ok(self),
         }
+    }
+}
+
+/// What only frees space, or runs what is already there, goes on when the disk is full.
+fn needs_space(intent: &Intent) -> bool {
+    match intent {
+        Intent::PrepareSnapshot { .. }
+        | Intent::CreateTask { .. }
+        | Intent::Pull { .. }
+        | Intent::CreateContainer { .. } => true,
+        Intent::RemoveSnapshot { .. }
+        | Intent::StartProcess { .. }
+        | Intent::DeleteTask { .. }
+        | Intent::DeleteContainer { .. } => false,
     }
 }

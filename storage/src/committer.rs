@@ -3,12 +3,15 @@
 //! It drains a bounded queue, gives each batch its sequence number, its events their numbers and times, chains the hash, applies everything
 //! as one atomic synced write, and answers all callers: one sync for many (group commit). Nobody is answered before the sync.
 //!
-//! A failed write fails every batch of its group: nothing of them is there. The handle of fjall is poisoned then, so before the next
-//! group the database is dropped and opened again; while that fails, writes fail with the cause and reads fail too.
+//! A failed write poisons the handle of fjall and leaves open whether the group is there: its bytes may have reached the journal and only
+//! the sync failed. So the database is dropped and opened again at once, the heads are read again, and the same writes are made once
+//! more: harmless when they are there already, and then they are synced. Only when that fails too are the callers told so; while the
+//! database does not open, writes and reads fail with the cause, and each group tries again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bosun_types::event::EventRecord;
@@ -17,15 +20,21 @@ use tokio::sync::{oneshot, watch};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::backend::Backend;
+use crate::ballast::Ballast;
 use crate::batch::{Batch, Write};
 use crate::codec;
+use crate::counters::Counters;
 use crate::error::{Result, StoreError};
-use crate::key::{self, Key};
+use crate::key;
 use crate::mark::{self, Mark, Position};
 use crate::table::Table;
 
 /// Batches in one group.
 const GROUP_MAX: usize = 256;
+/// A group is closed above this many bytes.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// How often a group is written before its callers are told that it failed.
+const ATTEMPTS_MAX: usize = 2;
 /// How often the mark is rewritten while commits come.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// Events kept. The oldest are dropped as new ones come.
@@ -47,7 +56,7 @@ pub(crate) enum Job {
     /// Commit this and answer.
     Commit(Batch, oneshot::Sender<Result<Committed>>),
     /// Write a clean mark and end.
-    Close(oneshot::Sender<()>),
+    Close(SyncSender<()>),
 }
 
 /// Where the counters stand.
@@ -91,18 +100,40 @@ impl Heads {
         };
         (bytes.len() == 32).then_some(heads)
     }
+
+    /// From the database; the beginning when it is new.
+    pub(crate) fn read(backend: &dyn Backend) -> Result<Self> {
+        match backend.get(Table::Meta, &meta::heads())? {
+            None => Ok(Self { event_oldest: 1, ..Self::default() }),
+            Some(bytes) => Self::decode(&bytes).ok_or(StoreError::Damaged {
+                table: "meta",
+                key: "heads".to_owned(),
+                why: "malformed".to_owned(),
+            }),
+        }
+    }
 }
+
+/// Who waits for a batch.
+type Answer = oneshot::Sender<Result<Committed>>;
 
 /// The thread's own data.
 pub(crate) struct Committer {
     pub backend: Arc<dyn Backend>,
     pub heads: Heads,
     pub event_head: watch::Sender<u64>,
+    pub counters: Arc<Counters>,
+    /// Why the last write failed, for [`crate::store::Store::health`].
+    pub trouble: Arc<Mutex<Option<String>>>,
+    /// `None` in memory, and for a database that is refused.
+    pub ballast: Option<Ballast>,
     /// `None` in memory: there is nothing to keep beside.
     pub root: Option<PathBuf>,
     /// The last write failed: open again first.
     pub broken: bool,
     pub marked: Instant,
+    /// What the file says.
+    pub mark: Option<Mark>,
 }
 
 impl Committer {
@@ -112,43 +143,37 @@ impl Committer {
             let first = match queue.recv_timeout(MARK_EVERY) {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.mark(false);
+                    self.write_mark(false);
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return self.mark(true),
+                Err(RecvTimeoutError::Disconnected) => return self.write_mark(true),
             };
-            let mut group = Vec::new();
-            let mut closing = None;
-            for job in std::iter::once(first).chain(queue.try_iter()) {
-                match job {
-                    Job::Commit(batch, answer) => group.push((batch, answer)),
-                    Job::Close(done) => {
-                        closing = Some(done);
-                        break;
-                    }
-                }
-                if group.len() >= GROUP_MAX {
-                    break;
-                }
-            }
+            let (group, closing) = drain(first, queue);
             self.commit(group);
             if self.marked.elapsed() > MARK_EVERY {
-                self.mark(false);
+                self.write_mark(false);
             }
             if let Some(done) = closing {
-                self.mark(true);
+                self.write_mark(true);
                 let _ = done.send(());
                 return;
             }
         }
     }
 
-    fn commit(&mut self, group: Vec<(Batch, oneshot::Sender<Result<Committed>>)>) {
+    fn commit(&mut self, group: Vec<(Batch, Answer)>) {
+        if group.is_empty() {
+            return;
+        }
+        // Before anything is numbered: a group that failed may be there all the same.
+        if let Err(error) = self.heal() {
+            return group.into_iter().for_each(|(_, answer)| drop(answer.send(Err(error.clone()))));
+        }
         let mut heads = self.heads;
         let mut writes = Vec::new();
         let mut answers = Vec::new();
         for (batch, answer) in group {
-            match stage(batch, &mut heads, &mut writes) {
+            match self.admit(&batch).and_then(|()| stage(batch, &mut heads, &mut writes)) {
                 Ok(committed) => answers.push((answer, committed)),
                 Err(error) => drop(answer.send(Err(error))),
             }
@@ -157,12 +182,15 @@ impl Committer {
             return;
         }
         trim(&mut heads, &mut writes);
+        let counters = Arc::clone(&self.counters);
+        let reservations = counters.due();
+        writes.extend(reservations.iter().map(|reservation| reservation.write()));
         writes.push(Write { table: Table::Meta, key: meta::heads(), value: Some(heads.encode()) });
-        match self.apply(&writes) {
+        let result = self.apply(&last_wins(writes), heads);
+        self.note(result.as_ref().err());
+        match result {
             Ok(()) => {
-                self.heads = heads;
-                // First the head, then the answers: who was answered finds its event.
-                self.event_head.send_replace(heads.event);
+                reservations.into_iter().for_each(|reservation| reservation.confirm());
                 answers.into_iter().for_each(|(answer, committed)| drop(answer.send(Ok(committed))));
             }
             Err(error) => {
@@ -172,30 +200,112 @@ impl Committer {
         }
     }
 
-    fn apply(&mut self, writes: &[Write]) -> Result<()> {
+    /// While space is short, nothing is begun that needs more of it.
+    fn admit(&mut self, batch: &Batch) -> Result<()> {
+        if batch.grows && self.ballast.as_mut().is_some_and(Ballast::low) {
+            return Err(StoreError::Commit {
+                class: ErrorClass::ResourceExhausted,
+                why: "space is short: nothing that needs more is begun until there is some".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes a group; `staged` is where the heads stand with it. See the head of this file.
+    fn apply(&mut self, writes: &[Write], staged: Heads) -> Result<()> {
         let injected = |fault: bosun_faults::Injected| StoreError::Commit {
             class: ErrorClass::Internal,
             why: fault.to_string(),
         };
-        if self.broken {
-            self.backend.reopen()?;
-            self.broken = false;
-        }
         bosun_faults::point("commit.before_sync").map_err(injected)?;
-        if let Err(error) = self.backend.apply(writes) {
+        for attempt in 1..=ATTEMPTS_MAX {
+            let Err(error) = self.backend.apply(writes) else { break };
+            tracing::warn!(%error, attempt, "a group was not written; opening the database again");
             self.broken = true;
-            return Err(error);
+            let out_of_space =
+                matches!(error.class(), ErrorClass::ResourceExhausted | ErrorClass::Unavailable);
+            let freed = out_of_space && self.ballast.as_mut().is_some_and(Ballast::release);
+            let healed = self.heal();
+            if attempt == ATTEMPTS_MAX {
+                let is_there = healed.is_ok() && self.heads.position == staged.position;
+                return Err(if healed.is_err() || is_there { in_doubt(&error) } else { error });
+            }
+            tracing::info!(freed, "writing the group once more");
+            healed.map_err(|_| in_doubt(&error))?;
         }
+        self.heads = staged;
+        // First the head, then the answers: who was answered finds its event.
+        self.event_head.send_replace(staged.event);
         bosun_faults::point("commit.after_sync").map_err(injected)
     }
 
-    fn mark(&mut self, clean: bool) {
+    /// After a failed write: opens again and finds out what is there.
+    fn heal(&mut self) -> Result<()> {
+        if !self.broken {
+            return Ok(());
+        }
+        self.backend.reopen()?;
+        let found = Heads::read(self.backend.as_ref())?;
+        if found.position.sequence < self.heads.position.sequence {
+            let lost = self.heads.position.sequence - found.position.sequence;
+            let why = format!("it opened again without {lost} acknowledged commits");
+            return Err(StoreError::ReadOnly { why });
+        }
+        self.heads = found;
+        self.event_head.send_replace(found.event);
+        self.broken = false;
+        Ok(())
+    }
+
+    fn note(&self, error: Option<&StoreError>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = error.map(|error| format!("{error}; each commit tries again"));
+    }
+
+    fn write_mark(&mut self, clean: bool) {
         self.marked = Instant::now();
+        let mark = Mark { position: self.heads.position, clean: clean && !self.broken };
         let Some(root) = &self.root else { return };
-        if let Err(error) = mark::write(root, Mark { position: self.heads.position, clean }) {
-            tracing::warn!(%error, "the high-water mark could not be written");
+        if self.mark == Some(mark) {
+            return;
+        }
+        match mark::write(root, mark) {
+            Ok(()) => self.mark = Some(mark),
+            Err(error) => tracing::warn!(%error, "the high-water mark could not be written"),
         }
     }
+}
+
+/// What waits, up to the bounds of a group; and who waits for the end.
+fn drain(first: Job, queue: &Receiver<Job>) -> (Vec<(Batch, Answer)>, Option<SyncSender<()>>) {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    for job in std::iter::once(first).chain(queue.try_iter()) {
+        match job {
+            Job::Commit(batch, answer) => {
+                bytes += batch.bytes();
+                group.push((batch, answer));
+            }
+            Job::Close(done) => return (group, Some(done)),
+        }
+        if group.len() >= GROUP_MAX || bytes >= GROUP_BYTES_MAX {
+            break;
+        }
+    }
+    (group, None)
+}
+
+/// One write for each key: in one fjall batch all writes have the same sequence number.
+fn last_wins(writes: Vec<Write>) -> Vec<Write> {
+    let mut rows = BTreeMap::new();
+    for write in writes {
+        rows.insert((write.table, write.key), write.value);
+    }
+    rows.into_iter().map(|((table, key), value)| Write { table, key, value }).collect()
+}
+
+fn in_doubt(error: &StoreError) -> StoreError {
+    StoreError::InDoubt { class: error.class(), why: error.to_string() }
 }
 
 /// Numbers a batch and adds its writes.
@@ -244,7 +354,5 @@ fn trim(heads: &mut Heads, writes: &mut Vec<Write>) {
     heads.event_oldest = heads.event_oldest.max(until);
 }
 
-/// A raw key for the meta table's counters.
-pub(crate) fn counter(name: &str) -> Key {
-    Key::from_bytes(name.as_bytes())
-}
+#[cfg(test)]
+mod tests;

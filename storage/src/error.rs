@@ -60,6 +60,14 @@ pub enum StoreError {
         /// What the database said.
         why: String,
     },
+    /// A commit failed and it cannot be known yet whether it is there: read again before repeating it.
+    #[error("the commit may or may not be there: {why}")]
+    InDoubt {
+        /// Class by cause.
+        class: ErrorClass,
+        /// What the database said.
+        why: String,
+    },
     /// The committer has stopped.
     #[error("the store is closed")]
     Closed,
@@ -91,7 +99,7 @@ impl StoreError {
             Self::Damaged { .. } => ErrorClass::DataLoss,
             Self::TooNew { .. } => ErrorClass::FailedPrecondition,
             Self::Open { .. } => ErrorClass::DataLoss,
-            Self::Commit { class, .. } | Self::File { class, .. } => *class,
+            Self::Commit { class, .. } | Self::InDoubt { class, .. } | Self::File { class, .. } => *class,
         }
     }
 
@@ -102,7 +110,8 @@ impl StoreError {
                 Some("`bosun daemon status` says why; docs/operations/README.md says what to do")
             }
             Self::TooNew { .. } => Some("use the newer bosund again; nothing was changed"),
-            Self::Commit { class: ErrorClass::ResourceExhausted, .. } => {
+            Self::Commit { class: ErrorClass::ResourceExhausted, .. }
+            | Self::InDoubt { class: ErrorClass::ResourceExhausted, .. } => {
                 Some("free space on the root's file system; nothing acknowledged is lost")
             }
             _ => None,

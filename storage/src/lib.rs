@@ -2,11 +2,13 @@
 
 pub mod archive;
 pub mod backend;
+mod ballast;
 pub mod batch;
 pub mod codec;
 pub mod committer;
 pub mod compression;
 pub mod content;
+mod counters;
 pub mod error;
 pub mod image;
 pub mod journal_scan;
@@ -14,6 +16,7 @@ pub mod key;
 pub mod layer;
 mod lock;
 pub mod mark;
+pub mod oplog;
 mod records;
 pub mod snapshotter;
 pub mod store;

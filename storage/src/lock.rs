@@ -9,6 +9,15 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Result, StoreError};
 
+/// Longest name of a holder that is shown.
+const HOLDER_BYTES_MAX: u64 = 128;
+
+/// A pid says nothing without the boot that it is of: the file outlives both.
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// Held as long as it lives.
 #[derive(Debug)]
 pub struct RootLock {
@@ -27,14 +36,14 @@ impl RootLock {
                 let write = |file: &mut File| -> std::io::Result<()> {
                     file.set_len(0)?;
                     file.rewind()?;
-                    write!(file, "pid {}", std::process::id())
+                    write!(file, "pid {} (boot {})", std::process::id(), boot_id())
                 };
                 write(&mut file).map_err(|error| StoreError::file("cannot write", &path, &error))?;
                 Ok(Self { _file: file })
             }
             Err((mut file, _)) => {
                 let mut holder = String::new();
-                let _ = std::io::Read::by_ref(&mut file).take(64).read_to_string(&mut holder);
+                let _ = std::io::Read::by_ref(&mut file).take(HOLDER_BYTES_MAX).read_to_string(&mut holder);
                 let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
                 Err(StoreError::Locked { root: root.to_path_buf(), holder })
             }

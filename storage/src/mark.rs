@@ -1,6 +1,7 @@
 //! The high-water mark: how far commits were acknowledged, kept beside the database, so that a database that has lost something
 //! cannot pass for whole. Rewritten lazily (it may lag, never lead) and at a clean stop.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, StoreError};
@@ -46,13 +47,18 @@ pub fn read(root: &Path) -> Result<Option<Mark>> {
     }
 }
 
-/// Replaces it atomically. Not synced: it may lag.
+/// Replaces it atomically. The file is synced, so that a power cut leaves the old or the new one; the rename is not: it may lag.
 pub fn write(root: &Path, mark: Mark) -> Result<()> {
     let path = path(root);
     let beside = root.join("db.mark.new");
     let state = if mark.clean { "clean" } else { "open" };
     let text = format!("{:016x} {:016x} {state}\n", mark.position.sequence, mark.position.hash);
-    std::fs::write(&beside, text).map_err(|error| StoreError::file("cannot write", &beside, &error))?;
+    let fill = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_data()
+    };
+    fill().map_err(|error| StoreError::file("cannot write", &beside, &error))?;
     std::fs::rename(&beside, &path).map_err(|error| StoreError::file("cannot replace", &path, &error))
 }
 

@@ -9,9 +9,9 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bosun_types::OperationId;
@@ -21,9 +21,11 @@ use tokio::sync::{oneshot, watch};
 use crate::backend::Backend;
 use crate::backend::disk::Disk;
 use crate::backend::memory::Memory;
+use crate::ballast::Ballast;
 use crate::batch::{Batch, Write};
 use crate::codec;
-use crate::committer::{Committed, Committer, Heads, Job, counter, meta};
+use crate::committer::{Committed, Committer, Heads, Job, meta};
+use crate::counters::Counters;
 use crate::error::{Result, StoreError};
 use crate::journal_scan;
 use crate::key::{self, Key};
@@ -33,8 +35,6 @@ use crate::table::{Record, Table};
 
 /// Batches that may wait for the committer.
 const QUEUE_MAX: usize = 4096;
-/// Numbers are taken from the database in blocks, so that one is handed out without a commit; after a crash the rest is skipped.
-const COUNTER_BLOCK: u64 = 1024;
 /// Format that this build writes and reads.
 const FORMAT: u32 = 1;
 
@@ -85,20 +85,14 @@ struct Inner {
     backend: Arc<dyn Backend>,
     queue: SyncSender<Job>,
     event_head: watch::Receiver<u64>,
-    health: StoreHealth,
-    operations: Counter,
-    directories: Counter,
-    transfers: Counter,
+    /// Why writes are refused until the daemon starts again.
+    refused: Option<String>,
+    /// Why the last commit failed.
+    trouble: Arc<Mutex<Option<String>>>,
+    counters: Arc<Counters>,
+    committer: Mutex<Option<JoinHandle<()>>>,
     /// Goes last.
     _lock: Option<RootLock>,
-}
-
-/// Hands out numbers that are never used again.
-struct Counter {
-    name: &'static str,
-    next: AtomicU64,
-    /// Below this, numbers are reserved in the database.
-    reserved: Mutex<u64>,
 }
 
 impl Store {
@@ -110,24 +104,24 @@ impl Store {
         let before = mark::read(root)?;
         let path = root.join("db");
         let clean = before.is_none_or(|mark| mark.clean);
-        if !clean {
-            journal_scan::check(&path)?;
-        }
-        bosun_faults::point("database.open")
+        // After an orderly stop too: what fjall does not decode it cuts off without a word.
+        journal_scan::check(&path)?;
+        bosun_faults::point("database.open.before")
             .map_err(|fault| StoreError::Open { path: path.clone(), why: fault.to_string() })?;
         let backend: Arc<dyn Backend> = Arc::new(Disk::open(&path)?);
         check_format(backend.as_ref())?;
-        let heads = read_heads(backend.as_ref())?;
-        let health = match mark::verdict(before, heads.position) {
-            None => StoreHealth::Writable,
-            Some(why) => StoreHealth::ReadOnly { why },
-        };
-        if health == StoreHealth::Writable {
+        let heads = Heads::read(backend.as_ref())?;
+        bosun_faults::point("database.open.after")
+            .map_err(|fault| StoreError::Open { path: path.clone(), why: fault.to_string() })?;
+        let refused = mark::verdict(before, heads.position);
+        if let Some(why) = &refused {
+            tracing::error!(why, "acknowledged data is missing: writes are refused");
+        } else {
             // From here on a missing clean mark means a crash.
             mark::write(root, Mark { position: heads.position, clean: false })?;
         }
         let report = OpenReport { clean, sequence: heads.position.sequence };
-        Ok((Self::start(backend, heads, health, Some(root), Some(lock))?, report))
+        Ok((Self::start(backend, heads, refused, Some(root), Some(lock))?, report))
     }
 
     /// Rows in memory, same laws: for simulations and tests.
@@ -138,62 +132,59 @@ impl Store {
     /// Over any backend: how a simulation starts again on what a crash left.
     pub fn over(backend: Arc<dyn Backend>) -> Result<Self> {
         check_format(backend.as_ref())?;
-        let heads = read_heads(backend.as_ref())?;
-        Self::start(backend, heads, StoreHealth::Writable, None, None)
+        let heads = Heads::read(backend.as_ref())?;
+        Self::start(backend, heads, None, None, None)
     }
 
     fn start(
         backend: Arc<dyn Backend>,
         heads: Heads,
-        health: StoreHealth,
+        refused: Option<String>,
         root: Option<&Path>,
         lock: Option<RootLock>,
     ) -> Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let (head, event_head) = watch::channel(heads.event);
-        let writable = health == StoreHealth::Writable;
+        let counters = Arc::new(Counters::load(backend.as_ref())?);
+        let trouble = Arc::new(Mutex::new(None));
+        // A refused database keeps its mark: it is the evidence.
+        let written = root.filter(|_| refused.is_none());
         let committer = Committer {
             backend: Arc::clone(&backend),
             heads,
             event_head: head,
-            // A refused database keeps its mark: it is the evidence.
-            root: root.filter(|_| writable).map(Path::to_path_buf),
+            counters: Arc::clone(&counters),
+            trouble: Arc::clone(&trouble),
+            ballast: written.map(Ballast::new),
+            root: written.map(Path::to_path_buf),
             broken: false,
             marked: Instant::now(),
+            mark: None,
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || committer.run(&jobs))
             .map_err(|error| {
                 StoreError::file("cannot start the committer of", root.unwrap_or(Path::new("memory")), &error)
             })?;
-        let counter = |name| -> Result<Counter> {
-            let value = backend
-                .get(Table::Meta, &counter(name))?
-                .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-            let next = value.unwrap_or(1);
-            Ok(Counter { name, next: AtomicU64::new(next), reserved: Mutex::new(next) })
-        };
         let inner = Inner {
-            operations: counter("next_operation")?,
-            directories: counter("next_directory")?,
-            transfers: counter("next_transfer")?,
             backend,
             queue,
             event_head,
-            health,
+            refused,
+            trouble,
+            counters,
+            committer: Mutex::new(Some(thread)),
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Commits all of it or nothing; durable when it returns.
-    pub async fn commit(&self, mut batch: Batch) -> Result<Committed> {
-        if let StoreHealth::ReadOnly { why } = &self.inner.health {
+    pub async fn commit(&self, batch: Batch) -> Result<Committed> {
+        if let Some(why) = &self.inner.refused {
             return Err(StoreError::ReadOnly { why: why.clone() });
         }
-        let counters = [&self.inner.operations, &self.inner.directories, &self.inner.transfers];
-        counters.iter().for_each(|counter| counter.reserve(&mut batch));
         let (answer, committed) = oneshot::channel();
         self.inner.queue.try_send(Job::Commit(batch, answer)).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Commit {
@@ -202,12 +193,7 @@ impl Store {
             },
             TrySendError::Disconnected(_) => StoreError::Closed,
         })?;
-        let result = committed.await.unwrap_or(Err(StoreError::Closed));
-        if result.is_err() {
-            // A reservation may have been in it.
-            counters.iter().for_each(|counter| counter.forget());
-        }
-        result
+        committed.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// One row.
@@ -225,7 +211,7 @@ impl Store {
     pub fn events_from(&self, from: EventSequence, limit: usize) -> Result<EventPage> {
         let rows = self.inner.backend.scan(Table::Events, &Key::all(), &key::event(from), limit)?;
         let events = rows.iter().map(|(key, value)| codec::decode(key, value)).collect::<Result<_>>()?;
-        Ok(EventPage { oldest_kept: read_heads(self.inner.backend.as_ref())?.event_oldest, events })
+        Ok(EventPage { oldest_kept: Heads::read(self.inner.backend.as_ref())?.event_oldest, events })
     }
 
     /// The newest event; 0 when there is none.
@@ -238,53 +224,53 @@ impl Store {
         self.inner.event_head.clone()
     }
 
-    /// Never used again, over restarts too. Reserved by the next commit, which must be the one that uses it.
+    /// Never used again, over restarts too, once a commit that uses it is durable.
     pub fn next_operation_id(&self) -> OperationId {
-        OperationId(self.inner.operations.next.fetch_add(1, Ordering::SeqCst))
+        OperationId(self.inner.counters.operations.take())
     }
 
     /// A number for a snapshot's directory; the same promise.
     pub fn next_directory(&self) -> u64 {
-        self.inner.directories.next.fetch_add(1, Ordering::SeqCst)
+        self.inner.counters.directories.take()
     }
 
     /// A number for a transfer; the same promise.
     pub fn next_transfer(&self) -> u64 {
-        self.inner.transfers.next.fetch_add(1, Ordering::SeqCst)
+        self.inner.counters.transfers.take()
     }
 
-    /// Whether writes are taken.
+    /// Whether writes are taken. After a failed commit it says why; the next successful one clears it.
     pub fn health(&self) -> StoreHealth {
-        self.inner.health.clone()
+        let trouble = self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.inner.refused.clone().or(trouble) {
+            None => StoreHealth::Writable,
+            Some(why) => StoreHealth::ReadOnly { why },
+        }
     }
 
     /// Works off the queue, writes the clean mark, ends the committer. Blocking; later commits fail with `Closed`.
     pub fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        if self.inner.queue.send(Job::Close(done)).is_ok() {
-            let _ = closed.blocking_recv();
+        self.inner.close();
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        let (done, closed) = sync_channel(1);
+        if self.queue.send(Job::Close(done)).is_ok() {
+            let _ = closed.recv();
+        }
+        let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
         }
     }
 }
 
-impl Counter {
-    /// Raises the reserved bound in the same commit that uses a number above it, a block at a time.
-    fn reserve(&self, batch: &mut Batch) {
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.next.load(Ordering::SeqCst);
-        if next > *reserved {
-            *reserved = next + COUNTER_BLOCK;
-            batch.writes.push(Write {
-                table: Table::Meta,
-                key: counter(self.name),
-                value: Some(reserved.to_le_bytes().to_vec()),
-            });
-        }
-    }
-
-    /// The last reservation may not be durable: the next commit makes one again.
-    fn forget(&self) {
-        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+/// Without it the committer would still hold the database, and write its mark, after the root's lock is free.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -300,17 +286,6 @@ fn check_format(backend: &dyn Backend) -> Result<()> {
             let found = u32::from_le_bytes(bytes.try_into().unwrap_or([0xff; 4]));
             if found > FORMAT { Err(StoreError::TooNew { found, supported: FORMAT }) } else { Ok(()) }
         }
-    }
-}
-
-fn read_heads(backend: &dyn Backend) -> Result<Heads> {
-    match backend.get(Table::Meta, &meta::heads())? {
-        None => Ok(Heads { event_oldest: 1, ..Heads::default() }),
-        Some(bytes) => Heads::decode(&bytes).ok_or(StoreError::Damaged {
-            table: "meta",
-            key: "heads".to_owned(),
-            why: "malformed".to_owned(),
-        }),
     }
 }
 

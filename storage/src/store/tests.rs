@@ -274,3 +274,62 @@ async fn full_disk(root: PathBuf) {
     );
     closed(store).await;
 }
+
+/// A real journal of ten commits, cut at many lengths and with flipped bytes: the store holds the commits up to some point and goes on
+/// from there, or it refuses; it never holds a hole, and never less than its mark without saying so.
+#[tokio::test]
+async fn f_10_a_cut_or_flipped_journal_is_a_prefix_or_a_refusal() {
+    const COMMITS: usize = 10;
+    let origin = tempfile::tempdir().expect("a folder");
+    let store = open(origin.path());
+    for number in 0..COMMITS {
+        store.commit(put(&format!("ns{number}"))).await.expect("commits");
+    }
+    closed(store).await;
+    let journal = newest_journal(&origin.path().join("db"));
+    let bytes = std::fs::read(&journal).expect("reads");
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("data") + 1;
+    let mut refused = 0;
+    for place in (0..24).map(|step| end - 1 - step * 37) {
+        for flip in [false, true] {
+            let root = tempfile::tempdir().expect("a folder");
+            copy_tree(origin.path(), root.path());
+            let damaged = newest_journal(&root.path().join("db"));
+            let mut bytes = bytes.clone();
+            if flip {
+                bytes[place] ^= 0x10;
+            } else {
+                bytes.truncate(place);
+            }
+            std::fs::write(&damaged, &bytes).expect("writes");
+            match Store::open(&StoreOptions { root: root.path().to_path_buf() }) {
+                Err(error) => {
+                    refused += 1;
+                    assert!(flip, "a cut at {place} must open: {error}");
+                    assert_eq!(error.class(), ErrorClass::DataLoss, "{error}");
+                    assert_eq!(std::fs::read(&damaged).expect("reads"), bytes, "the evidence was changed");
+                }
+                Ok((store, report)) => {
+                    let rows = store.scan::<NamespaceRecord>(&Key::all()).expect("scans");
+                    let names: Vec<_> = rows.iter().map(|row| row.name.to_string()).collect();
+                    let prefix: Vec<_> = (0..names.len()).map(|number| format!("ns{number}")).collect();
+                    assert_eq!(names, prefix, "a hole; place {place}, flip {flip}");
+                    let whole = report.sequence == COMMITS as u64;
+                    assert_eq!(store.health() == StoreHealth::Writable, whole, "place {place}, flip {flip}");
+                    closed(store).await;
+                }
+            }
+        }
+    }
+    assert!(refused > 0, "some flips are damage before intact commits");
+}
+
+fn newest_journal(database: &Path) -> PathBuf {
+    let paths = std::fs::read_dir(database).expect("lists").flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "jnl")).max().expect("a journal")
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().expect("cp runs");
+    assert!(done.success());
+}

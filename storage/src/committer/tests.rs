@@ -1,0 +1,153 @@
+//! What the committer promises when writing fails: told success means durable, told failure means not there, and a doubt is called one.
+
+use std::sync::Arc;
+
+use bosun_types::event::Event;
+use bosun_types::namespace::NamespaceRecord;
+use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
+use bosun_types::{Labels, NamespaceName, OperationId, SnapshotKey, Timestamp};
+
+use super::*;
+use crate::backend::memory::{Fault, Memory};
+use crate::key::Key;
+use crate::store::{Store, StoreHealth};
+
+fn put(name: &str) -> Batch {
+    let name = NamespaceName::new(name).expect("good");
+    let mut batch = Batch::new();
+    batch
+        .put(&NamespaceRecord {
+            name: name.clone(),
+            labels: Labels::new(),
+            created_at: Timestamp(1),
+            updated_at: Timestamp(2),
+        })
+        .publish(&name, Event::NamespaceDelete { name: name.clone() });
+    batch
+}
+
+fn names(backend: Memory) -> Vec<String> {
+    let store = Store::over(Arc::new(backend)).expect("opens");
+    let rows = store.scan::<NamespaceRecord>(&Key::all()).expect("scans");
+    rows.iter().map(|row| row.name.to_string()).collect()
+}
+
+/// One failure of any kind is healed unseen: the group is written once more, and it is durable, not only written.
+#[tokio::test]
+async fn one_failed_write_is_made_again_and_nobody_notices() {
+    for fault in [Fault::BeforeWrite, Fault::BeforeSync, Fault::AfterSync] {
+        let backend = Arc::new(Memory::default());
+        let store = Store::over(backend.clone()).expect("opens");
+        store.commit(put("first")).await.expect("commits");
+        backend.inject([fault]);
+        let committed = store.commit(put("second")).await.expect("commits");
+        assert_eq!((committed.sequence, committed.events[0].sequence), (2, 2), "{fault:?}");
+        assert_eq!(names(backend.after_power_cut()), ["first", "second"], "{fault:?}");
+        assert_eq!(store.health(), StoreHealth::Writable);
+    }
+}
+
+#[tokio::test]
+async fn told_failure_means_not_there_and_its_numbers_are_given_again() {
+    let backend = Arc::new(Memory::default());
+    let store = Store::over(backend.clone()).expect("opens");
+    backend.inject([Fault::BeforeWrite, Fault::BeforeWrite]);
+    let error = store.commit(put("lost")).await.expect_err("fails");
+    assert!(matches!(error, StoreError::Commit { .. }), "{error}");
+    assert!(matches!(store.health(), StoreHealth::ReadOnly { .. }), "it says why");
+    let committed = store.commit(put("kept")).await.expect("commits");
+    assert_eq!((committed.sequence, committed.events[0].sequence), (1, 1));
+    assert_eq!(names(backend.after_crash()), ["kept"]);
+    assert_eq!(store.health(), StoreHealth::Writable);
+}
+
+/// The bytes are in the journal, no sync ever succeeded: neither success nor failure would be true. And the next commit must not take
+/// the numbers of the one in doubt.
+#[tokio::test]
+async fn i_5_a_doubt_is_called_one_and_its_numbers_are_not_given_again() {
+    let backend = Arc::new(Memory::default());
+    let store = Store::over(backend.clone()).expect("opens");
+    backend.inject([Fault::BeforeSync, Fault::BeforeSync]);
+    let error = store.commit(put("maybe")).await.expect_err("fails");
+    assert!(matches!(error, StoreError::InDoubt { .. }), "{error}");
+    let committed = store.commit(put("after")).await.expect("commits");
+    assert_eq!((committed.sequence, committed.events[0].sequence), (2, 2));
+    let page = store.events_from(1, 10).expect("reads");
+    assert_eq!(page.events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(names(backend.after_power_cut()), ["after", "maybe"]);
+}
+
+#[tokio::test]
+async fn while_the_database_does_not_open_again_commits_fail_and_then_it_heals() {
+    let backend = Arc::new(Memory::default());
+    let store = Store::over(backend.clone()).expect("opens");
+    backend.inject([Fault::BeforeSync]);
+    backend.refuse_reopens(2);
+    let error = store.commit(put("maybe")).await.expect_err("fails");
+    assert!(matches!(error, StoreError::InDoubt { .. }), "{error}");
+    let error = store.commit(put("refused")).await.expect_err("fails");
+    assert!(matches!(error, StoreError::Open { .. }), "{error}");
+    assert_eq!(store.commit(put("after")).await.expect("commits").sequence, 2);
+    assert_eq!(names(backend.after_power_cut()), ["after", "maybe"]);
+}
+
+#[tokio::test]
+async fn the_last_write_of_a_key_in_a_group_wins() {
+    let store = Store::in_memory();
+    let mut batch = put("twice");
+    batch.delete::<NamespaceRecord>(key::namespace(&NamespaceName::new("twice").expect("good")));
+    store.commit(batch).await.expect("commits");
+    assert!(store.scan::<NamespaceRecord>(&Key::all()).expect("scans").is_empty());
+    let write = |value: Option<Vec<u8>>| Write { table: Table::Meta, key: Key::all(), value };
+    assert_eq!(last_wins(vec![write(Some(vec![1])), write(None)]), [write(None)]);
+}
+
+/// Numbers that are taken while other commits are in flight: whichever batch becomes durable, the bound that covers its numbers does too.
+#[tokio::test]
+async fn i_7_a_number_in_a_durable_batch_is_never_given_again() {
+    let backend = Arc::new(Memory::default());
+    let store = Store::over(backend.clone()).expect("opens");
+    let mut highest = 0;
+    for number in 0..3000 {
+        highest = store.next_directory();
+        if number % 500 == 0 {
+            store.commit(Batch::new()).await.expect("commits");
+            let next = Store::over(Arc::new(backend.after_power_cut())).expect("opens").next_directory();
+            assert!(next > highest, "{next} after {highest}");
+        }
+    }
+    assert_eq!(highest, 3000);
+}
+
+#[test]
+fn evt_retention_drops_the_oldest_in_small_steps() {
+    let mut heads = Heads { event: EVENTS_KEPT_MAX + 100, event_oldest: 1, position: Position::default() };
+    let mut writes = Vec::new();
+    trim(&mut heads, &mut writes);
+    assert_eq!((heads.event_oldest, writes.len() as u64), (1 + TRIM_STEP_MAX, TRIM_STEP_MAX));
+    trim(&mut heads, &mut writes);
+    trim(&mut heads, &mut writes);
+    assert_eq!((heads.event_oldest, writes.len()), (101, 100));
+}
+
+#[test]
+fn f_8_what_frees_space_is_never_held_back() {
+    let key = || SnapshotKey::new("k").expect("good");
+    let operation = |intent| OperationRecord {
+        id: OperationId(1),
+        namespace: NamespaceName::default_name(),
+        intent,
+        boot_id: String::new(),
+        opened_at: Timestamp(0),
+        status: OperationStatus::Forward,
+        attempts: 0,
+    };
+    let grows = |intent| {
+        let mut batch = Batch::new();
+        batch.open_operation(&operation(intent));
+        batch.grows
+    };
+    let snapshotter = || "overlayfs".to_owned();
+    assert!(grows(Intent::PrepareSnapshot { snapshotter: snapshotter(), key: key(), directory: 1 }));
+    assert!(!grows(Intent::RemoveSnapshot { snapshotter: snapshotter(), key: key(), directory: 1 }));
+}
