@@ -14,13 +14,14 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_types::content::IngestStatus;
 use bosun_types::error::{chain, class_of_io};
 use bosun_types::{Digest, ErrorClass, NamespaceName};
+use sha2::{Digest as _, Sha256};
 
 mod ingest;
 #[cfg(test)]
@@ -81,6 +82,20 @@ pub enum ContentError {
         /// Digest of the bytes.
         actual: Digest,
     },
+    /// Asked for whole, and larger than the asker takes.
+    #[error("blob {digest} has more than {bytes_max} bytes")]
+    TooLarge {
+        /// The blob.
+        digest: Digest,
+        /// Most bytes asked for.
+        bytes_max: usize,
+    },
+    /// The bytes on disk are not those that were committed.
+    #[error("blob {digest} is damaged on disk")]
+    Damaged {
+        /// The blob.
+        digest: Digest,
+    },
     /// An injected fault of a test.
     #[error("{0}")]
     Injected(bosun_faults::Injected),
@@ -102,7 +117,8 @@ impl ContentError {
         match self {
             Self::BlobNotFound { .. } | Self::IngestNotFound { .. } => ErrorClass::NotFound,
             Self::Locked { .. } => ErrorClass::Unavailable,
-            Self::Refused { .. } => ErrorClass::InvalidArgument,
+            Self::Refused { .. } | Self::TooLarge { .. } => ErrorClass::InvalidArgument,
+            Self::Damaged { .. } => ErrorClass::DataLoss,
             Self::WrongSize { .. } | Self::WrongDigest { .. } => ErrorClass::FailedPrecondition,
             Self::Injected(_) => ErrorClass::Internal,
             Self::Io { source, .. } => class_of_io(source),
@@ -153,7 +169,7 @@ impl ContentStore {
         for directory in [&content, &content.join("blobs"), &blobs, &ingests] {
             make_private_directory(directory)?;
         }
-        for directory in [&content, &content.join("blobs")] {
+        for directory in [root, &content, &content.join("blobs")] {
             sync_directory(directory)?;
         }
         let inner = Inner { blobs, ingests, locked: Mutex::new(HashSet::new()) };
@@ -171,6 +187,22 @@ impl ContentStore {
             io::ErrorKind::NotFound => ContentError::BlobNotFound { digest: *digest },
             _ => io_error("open", &path)(error),
         })
+    }
+
+    /// A small blob (a document) whole: at most `bytes_max`, and only if its bytes still have the digest they are named by.
+    pub fn read_blob(&self, digest: &Digest, bytes_max: usize) -> Result<Vec<u8>> {
+        let file = self.open_blob(digest)?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(io_error("read", &self.blob_path(digest)))?;
+        if bytes.len() > bytes_max {
+            return Err(ContentError::TooLarge { digest: *digest, bytes_max });
+        }
+        if Digest::from_bytes(Sha256::digest(&bytes).into()) != *digest {
+            return Err(ContentError::Damaged { digest: *digest });
+        }
+        Ok(bytes)
     }
 
     /// The size of a blob in bytes; NotFound if there is none.

@@ -130,6 +130,7 @@ impl LayerOutcome {
 /// turn out right. Blocks; belongs on a worker thread.
 ///
 /// - With an ingest that has bytes already, `source` continues at `ingest.offset()`; the bytes before are read from disk.
+///   If it has all of them, the source is empty.
 /// - Without an ingest, `source` is the whole layer, such as a blob of the store.
 /// - On any error the caller removes what is in `target`. The ingest stays, to be resumed, when the bytes so far may be
 ///   good (the source failed or ended early, the disk is full, the unpacking failed), and is gone when they are wrong.

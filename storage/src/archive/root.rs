@@ -1,7 +1,7 @@
 //! A directory that nothing resolves out of.
 //!
 //! Every path is resolved below the root's descriptor with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`: symbolic
-//! links, absolute ones too, are followed as if the root were `/`. What is missing is made by a walk of our own that
+//! links, absolute ones too, are followed as if the root were `/`. Other mounts are not entered. What is missing is made by a walk of our own that
 //! opens one component at a time without following anything, so that it is as safe.
 
 use std::collections::VecDeque;
@@ -17,6 +17,8 @@ use super::path::c_string;
 
 /// Symbolic links followed for one path, as the kernel has it.
 const LINKS_MAX: usize = 40;
+/// Directories on the way to one that is made: each is open meanwhile, and a link's text could name thousands.
+const WAY_MAX: usize = 256;
 /// Tries of an `openat2` that a rename somewhere on the host disturbed.
 const DISTURBED_TRIES_MAX: usize = 64;
 
@@ -43,9 +45,9 @@ impl Root {
     /// Opens the directory `path`, following symbolic links inside the root.
     pub(crate) fn directory(&self, path: &[u8]) -> nix::Result<OwnedFd> {
         let path = if path.is_empty() { c_string(b".") } else { c_string(path) };
-        let how = OpenHow::new()
-            .flags(DIRECTORY)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let how = OpenHow::new().flags(DIRECTORY).resolve(
+            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+        );
         for _ in 0..DISTURBED_TRIES_MAX {
             match openat2(&self.fd, path.as_c_str(), how) {
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
@@ -68,6 +70,7 @@ impl Root {
                 continue;
             }
             match step(here, &component, made)? {
+                Step::Into(_) if way.len() == WAY_MAX => return Err(Errno::ELOOP),
                 Step::Into(fd) => way.push(fd),
                 Step::Link(target) => {
                     links += 1;
@@ -102,9 +105,8 @@ pub(crate) struct Made {
     /// Inode of its parent.
     pub(crate) parent: u64,
     pub(crate) name: Vec<u8>,
-    pub(crate) fd: OwnedFd,
-    /// It took the place of a whiteout.
-    pub(crate) over_whiteout: bool,
+    /// The directory, if it took the place of a whiteout.
+    pub(crate) opaque: Option<OwnedFd>,
 }
 
 fn to_errno(error: std::io::Error) -> Errno {
@@ -136,12 +138,8 @@ fn step(here: BorrowedFd<'_>, component: &[u8], made: &mut Vec<Made>) -> nix::Re
         let fd = open_child_directory(here, &name)?;
         nix::sys::stat::fchmod(&fd, IMPLICIT_MODE)?;
         let parent = fstat(here)?.st_ino;
-        made.push(Made {
-            parent,
-            name: component.to_vec(),
-            fd: fd.try_clone().map_err(to_errno)?,
-            over_whiteout,
-        });
+        let opaque = if over_whiteout { Some(fd.try_clone().map_err(to_errno)?) } else { None };
+        made.push(Made { parent, name: component.to_vec(), opaque });
         return Ok(Step::Into(fd));
     };
     match file_type(&stat) {

@@ -144,8 +144,8 @@ impl<'a> Unpacker<'a> {
         }
         for made in made {
             self.mark_unpacked(made.parent, &made.name);
-            if made.over_whiteout && self.options.whiteouts == Whiteouts::Overlay {
-                whiteout::make_opaque(made.fd.as_fd(), path)?;
+            if let (Some(directory), Whiteouts::Overlay) = (made.opaque, self.options.whiteouts) {
+                whiteout::make_opaque(directory.as_fd(), path)?;
             }
         }
         if !metadata::adopt(&self.parents, path, fd.as_fd(), self.options.owners)

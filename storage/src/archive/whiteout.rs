@@ -22,7 +22,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Where AUFS kept the targets of hard links; old archives have it.
 pub(super) const LINK_DIRECTORY: &[u8] = b".wh..wh.plnk";
 /// Depth of the walk that clears a directory, in directories: deeper than any path an archive may have.
-const CLEAR_DEPTH_MAX: u32 = 512;
+const CLEAR_DEPTH_MAX: u32 = 300;
 
 /// What a `.wh.` entry says.
 pub(super) enum Mark {

@@ -211,3 +211,31 @@ fn a_full_disk_is_resource_exhausted_and_leaves_only_good_bytes() {
     nix::mount::umount2(root.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     result.unwrap();
 }
+
+#[test]
+fn what_a_crash_after_the_rename_leaves_is_an_empty_ingest() {
+    let (root, store) = store();
+    let mut ingest = begin(&store, "r").unwrap();
+    ingest.write(b"abc").unwrap();
+    let directory = fs::read_dir(root.path().join("content/ingest")).unwrap().next().unwrap().unwrap().path();
+    // The rename of a commit, and nothing after it.
+    let digest = digest_of(b"abc");
+    fs::rename(directory.join("data"), root.path().join("content/blobs/sha256").join(digest.hex())).unwrap();
+    drop(ingest);
+    let store = ContentStore::open(root.path()).unwrap();
+    assert!(store.has_blob(&digest));
+    assert_eq!(store.status(&namespace("default"), "r").unwrap().offset, 0);
+    assert_eq!(begin(&store, "r").unwrap().offset(), 0);
+}
+
+#[test]
+fn a_document_is_read_whole_bounded_and_verified() {
+    let (root, store) = store();
+    let mut ingest = begin(&store, "r").unwrap();
+    ingest.write(b"document").unwrap();
+    let digest = ingest.commit_as_is().unwrap().digest;
+    assert_eq!(store.read_blob(&digest, 8).unwrap(), b"document");
+    assert_eq!(store.read_blob(&digest, 7).expect_err("too large").class(), ErrorClass::InvalidArgument);
+    fs::write(root.path().join("content/blobs/sha256").join(digest.hex()), b"documeNt").unwrap();
+    assert_eq!(store.read_blob(&digest, 8).expect_err("flipped").class(), ErrorClass::DataLoss);
+}

@@ -48,8 +48,8 @@ pub enum ImportError {
     /// A blob could not be kept.
     #[error("image archive")]
     Content(#[from] ContentError),
-    /// Reading a kept blob failed.
-    #[error("read a blob")]
+    /// The host failed.
+    #[error("image archive")]
     Io(#[from] io::Error),
 }
 

@@ -188,6 +188,15 @@ fn a_link_loop_ends() {
 }
 
 #[test]
+fn a_link_that_names_thousands_of_directories_does_not_use_up_the_descriptors() {
+    let long = "d/".repeat(2000);
+    assert!(
+        refused(Tar::new().pax(&[("linkpath", long.as_bytes())]).symlink("a", "x").file("a/x", b""))
+            .contains("directory")
+    );
+}
+
+#[test]
 fn truncated_and_damaged_archives_are_named_so() {
     let whole = Tar::new().file("a", &[1; 3000]).file("b", b"x").end();
     for cut in [100, 512, 600, 3584, 3600] {

@@ -77,13 +77,7 @@ impl Archive<'_> {
 
     /// A kept blob, if it is not larger than `max`.
     pub(super) fn read(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, ImportError> {
-        let mut bytes = Vec::new();
-        let blob = self.store.open_blob(digest)?;
-        blob.take(max as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > max {
-            return Err(invalid(format!("document {digest} has more than {max} bytes")));
-        }
-        Ok(bytes)
+        Ok(self.store.read_blob(digest, max)?)
     }
 }
 
