@@ -32,7 +32,13 @@ struct Directory {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Version {
     V2,
-    V1 { freezer: bool },
+    V1 { controllers: String },
+}
+
+impl Version {
+    fn controls(&self, controller: &str) -> bool {
+        matches!(self, Self::V1 { controllers } if controllers.split(',').any(|it| it == controller))
+    }
 }
 
 impl Cgroup {
@@ -77,16 +83,14 @@ impl Cgroup {
 
     /// Freezes or thaws it.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let v1 = self.directories.iter().find(|it| it.version == Version::V1 { freezer: true });
-        let v2 = self.directories.iter().find(|it| it.version == Version::V2);
-        if let Some(directory) = v1.filter(|it| it.path.exists()) {
+        if let Some(path) = self.v1("freezer") {
             let word = if frozen { "FROZEN" } else { "THAWED" };
-            return settle(&directory.path.join("freezer.state"), word, |text| text.trim() == word);
+            return settle(&path.join("freezer.state"), word, |text| text.trim() == word);
         }
-        if let Some(directory) = v2.filter(|it| it.path.exists()) {
+        if let Some(path) = self.v2() {
             let (word, line) = if frozen { ("1", "frozen 1") } else { ("0", "frozen 0") };
-            let events = directory.path.join("cgroup.events");
-            return settle(&directory.path.join("cgroup.freeze"), word, |_| {
+            let events = path.join("cgroup.events");
+            return settle(&path.join("cgroup.freeze"), word, |_| {
                 std::fs::read_to_string(&events).is_ok_and(|text| text.lines().any(|it| it == line))
             });
         }
@@ -112,6 +116,18 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Its directory in the v1 hierarchy of that controller, if there is one.
+    pub fn v1(&self, controller: &str) -> Option<&Path> {
+        let mut directories = self.directories.iter().filter(|it| it.version.controls(controller));
+        directories.find(|it| it.path.exists()).map(|it| it.path.as_path())
+    }
+
+    /// Its directory in the unified hierarchy, if it has one there.
+    pub fn v2(&self) -> Option<&Path> {
+        let mut directories = self.directories.iter().filter(|it| it.version == Version::V2);
+        directories.find(|it| it.path.exists()).map(|it| it.path.as_path())
     }
 
     /// Frozen processes do not die: thaw what is there.
@@ -161,8 +177,8 @@ fn hierarchy(line: &str) -> Option<(PathBuf, Version)> {
     match right.next()? {
         "cgroup2" => Some((mount, Version::V2)),
         "cgroup" => {
-            let freezer = right.nth(1).is_some_and(|options| options.split(',').any(|it| it == "freezer"));
-            Some((mount, Version::V1 { freezer }))
+            let controllers = right.nth(1).unwrap_or_default().to_owned();
+            Some((mount, Version::V1 { controllers }))
         }
         _ => None,
     }
@@ -234,7 +250,9 @@ mod tests {
     #[test]
     fn mountinfo_lines_of_both_versions_are_read() {
         let v1 = "30 25 0:26 / /sys/fs/cgroup/freezer rw,relatime shared:9 - cgroup cgroup rw,freezer";
-        assert_eq!(hierarchy(v1), Some(("/sys/fs/cgroup/freezer".into(), Version::V1 { freezer: true })));
+        let (mount, version) = hierarchy(v1).unwrap();
+        assert_eq!(mount, Path::new("/sys/fs/cgroup/freezer"));
+        assert!(version.controls("freezer") && !version.controls("memory"));
         let v2 = "31 25 0:27 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw";
         assert_eq!(hierarchy(v2), Some(("/sys/fs/cgroup".into(), Version::V2)));
         assert_eq!(hierarchy("31 25 0:27 / / rw - ext4 /dev/vda rw"), None);

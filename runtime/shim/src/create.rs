@@ -90,6 +90,7 @@ impl Shim {
         };
         self.init.identity = Some(identity);
         self.init.step(Input::CreateDone)?;
+        self.watch_oom();
         if let Err(error) = record::write_beacon(&self.beacon()) {
             crate::complain(&bosun_types::error::chain(&error));
         }

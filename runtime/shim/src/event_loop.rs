@@ -11,7 +11,7 @@ use bosun_types::shim::{
     CreateRequest, ExitNotice, FromShim, Notice, PROTOCOL_VERSION, Response, ShimBeacon, ToShim,
 };
 use bosun_types::task::{ExitStatus, ProcessIdentity};
-use bosun_types::{Error, ExecId};
+use bosun_types::{Error, ExecId, Timestamp};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
@@ -21,6 +21,7 @@ use crate::cgroup::Cgroup;
 use crate::connection::{Connection, Frame};
 use crate::error::{Context as _, Result};
 use crate::job::{Job, JobContext};
+use crate::oom::OomWatch;
 use crate::options::Options;
 use crate::phase::Kind;
 use crate::process::{Process, Waiter};
@@ -37,6 +38,7 @@ const LOOK_AGAIN_MILLIS: u8 = 5;
 const FIRST_ID: u64 = 8;
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
+const OOM: u64 = 2;
 
 /// What a running job is for.
 #[derive(Debug)]
@@ -93,6 +95,7 @@ pub struct Shim {
     epoll: Epoll,
     listener: UnixListener,
     signals: SignalFd,
+    oom: Option<OomWatch>,
     connections: BTreeMap<u64, Connection>,
     streams: BTreeMap<u64, Stream>,
     next_id: u64,
@@ -128,6 +131,7 @@ impl Shim {
             epoll,
             listener,
             signals,
+            oom: None,
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
             next_id: FIRST_ID,
@@ -168,6 +172,31 @@ impl Shim {
         }
     }
 
+    /// Watches for the out-of-memory killer as long as init lives.
+    pub fn watch_oom(&mut self) {
+        let watch = self.container.as_ref().and_then(|it| OomWatch::new(&it.cgroup));
+        if let Some(watch) = watch
+            && self.epoll.add(&watch, EpollEvent::new(watch.events(), OOM)).is_ok()
+        {
+            self.oom = Some(watch);
+        }
+    }
+
+    /// Ends that.
+    pub fn unwatch_oom(&mut self) {
+        // The last kill may be the one that ended init.
+        self.take_oom();
+        if let Some(watch) = self.oom.take() {
+            let _ = self.epoll.delete(&watch);
+        }
+    }
+
+    fn take_oom(&mut self) {
+        if self.oom.as_mut().is_some_and(OomWatch::fired) {
+            self.notify(&Notice::OutOfMemory { at: Timestamp::now() });
+        }
+    }
+
     /// Answers a request, unless its connection has gone.
     pub fn reply(&mut self, waiter: Waiter, result: Result<Response, Error>) {
         self.send(waiter.connection, &FromShim::Reply { id: waiter.request, result });
@@ -198,6 +227,7 @@ impl Shim {
         match token {
             LISTENER => self.accept(),
             SIGNALS => self.take_signals(),
+            OOM => self.take_oom(),
             id if self.connections.contains_key(&id) => self.serve(id, events),
             id => self.pump(id),
         }

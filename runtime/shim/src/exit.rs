@@ -28,6 +28,7 @@ impl Shim {
             }
         }
         if self.init.ending.is_some() && self.is_empty_container() && self.is_drained(None) {
+            self.unwatch_oom();
             self.record(None);
         }
     }

@@ -24,6 +24,7 @@ mod exec;
 mod exit;
 mod job;
 mod oci;
+mod oom;
 mod options;
 mod phase;
 mod process;

@@ -20,6 +20,7 @@ pub struct Client {
     next: u64,
     notices: VecDeque<Notice>,
     pub shim: ProcessIdentity,
+    pub saw_out_of_memory: bool,
 }
 
 impl Client {
@@ -30,7 +31,7 @@ impl Client {
         match receive(&mut stream).expect("the shim greets") {
             FromShim::Hello { version, shim } => {
                 assert_eq!(version, PROTOCOL_VERSION);
-                Self { stream, next: 1, notices: VecDeque::new(), shim }
+                Self { stream, next: 1, notices: VecDeque::new(), shim, saw_out_of_memory: false }
             }
             other => panic!("no hello but {other:?}"),
         }
@@ -77,7 +78,7 @@ impl Client {
         loop {
             match self.notices.pop_front() {
                 Some(Notice::Exited(notice)) => return notice,
-                Some(Notice::OutOfMemory { .. }) => {}
+                Some(Notice::OutOfMemory { .. }) => self.saw_out_of_memory = true,
                 None => match receive(&mut self.stream).expect("the shim reports an exit") {
                     FromShim::Notice(notice) => self.notices.push_back(notice),
                     other => panic!("unexpected {other:?}"),

@@ -190,3 +190,20 @@ fn a_spec_without_a_cgroup_is_refused() {
     assert_eq!(error.class, ErrorClass::InvalidArgument);
     task.finish(client);
 }
+
+#[test]
+fn met_7_the_out_of_memory_killer_is_told() {
+    let task =
+        Task::with("busybox head -c 200000000 /dev/zero | busybox tail -c 150000000; exit 0", |spec| {
+            spec["linux"]["resources"]["memory"] = serde_json::json!({"limit": 16 << 20});
+        });
+    let (mut client, _) = task.run(&Stdio::default());
+    client.exit();
+    assert!(client.saw_out_of_memory);
+    task.finish(client);
+    let task = Task::new("exit 0");
+    let (mut client, _) = task.run(&Stdio::default());
+    client.exit();
+    assert!(!client.saw_out_of_memory);
+    task.finish(client);
+}

@@ -13,6 +13,8 @@ use crate::task::{Task, log_target};
 
 /// Rounds of the time measurement.
 const ROUNDS: usize = 30;
+/// Pause between rounds: without it a round profits from the kernel's grace periods of the round before.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Idle containers of the memory measurement.
 const IDLE: usize = 20;
 
@@ -21,13 +23,14 @@ const IDLE: usize = 20;
 fn measure_times() {
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for _ in 0..ROUNDS {
+        std::thread::sleep(PAUSE);
         let mut lap = Instant::now();
         let mut note = |stage, since: &mut Instant| {
             times.entry(stage).or_default().push(since.elapsed());
             *since = Instant::now();
         };
         let task = Task::new("exec sleep 1000");
-        lap = Instant::now().max(lap);
+        note("0 image and shim", &mut lap);
         let mut client = task.connect();
         note("1 connect", &mut lap);
         task.create(&mut client, &Stdio::default());
