@@ -99,15 +99,22 @@ pub fn runtime(name: &str) -> Box<dyn OciRuntime> {
     if name == EMBEDDED || name.is_empty() { Box::new(Embedded) } else { Box::new(Binary::new(name)) }
 }
 
-/// Reads the bundle's spec, and makes its `terminal` what the request says.
+/// Reads the bundle's spec, makes its `terminal` what the request says, and smooths what the embedded runtime trips over.
 pub fn load_spec(terminal: bool) -> Result<Spec> {
     let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
     let mut spec: Spec = parse(&bytes, file::CONFIG)?;
     let Some(process) = spec.process_mut() else {
         return Err(bosun_types::Error::invalid_argument("the OCI spec has no process").into());
     };
-    if process.terminal().unwrap_or(false) != terminal {
-        process.set_terminal(Some(terminal));
+    let mut changed = process.terminal().unwrap_or(false) != terminal;
+    process.set_terminal(Some(terminal));
+    // libcontainer 0.7 takes `false` for `true` when it chooses the moment to load a seccomp filter, and then fails;
+    // left out it means the same to everybody.
+    if process.no_new_privileges() == Some(false) {
+        process.set_no_new_privileges(None);
+        changed = true;
+    }
+    if changed {
         write_json(file::CONFIG.as_ref(), &spec)?;
     }
     Ok(spec)

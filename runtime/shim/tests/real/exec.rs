@@ -162,3 +162,39 @@ fn cve_2024_21626_a_working_directory_cannot_be_a_leaked_descriptor() {
     client.exit();
     task.finish(client);
 }
+
+/// A filter that lets everything through but the making of directories.
+fn no_mkdir(spec: &mut serde_json::Value, no_new_privileges: bool) {
+    spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN to be loaded, which init has until it drops it.
+    spec["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]
+    });
+}
+
+#[test]
+fn an_exec_is_under_the_seccomp_filter_of_its_container() {
+    for (filtered, no_new_privileges) in [(false, true), (true, true), (true, false)] {
+        let task = Task::with("sleep 1000", |spec| {
+            if filtered {
+                no_mkdir(spec, no_new_privileges);
+            }
+        });
+        let (mut client, _) = task.run(&Stdio::default());
+        let process = json!({
+            "user": {"uid": 0, "gid": 0}, "args": ["/bin/busybox", "mkdir", "/tmp/made"], "env": ["PATH=/bin"],
+            "cwd": "/", "noNewPrivileges": no_new_privileges,
+            "capabilities": {"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []}
+        });
+        let process = process.to_string().into_bytes();
+        client.request(Request::AddExec { id: id("e"), process, stdio: Stdio::default() }).unwrap();
+        client.request(Request::Start { exec: Some(id("e")) }).unwrap();
+        let refused = u8::from(filtered);
+        assert_eq!(code(&client.exit().status.cause), refused, "{filtered} {no_new_privileges}");
+        client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+        client.exit();
+        task.finish(client);
+    }
+}

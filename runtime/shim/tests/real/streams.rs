@@ -199,3 +199,15 @@ fn an_exec_whose_children_hold_its_output_still_ends() {
     client.exit();
     task.finish(client);
 }
+
+#[test]
+fn io_11_an_ordinary_user_may_reopen_its_own_output() {
+    let task = Task::with("echo again > /proc/self/fd/1", |spec| {
+        spec["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 1000});
+    });
+    let log = log_target(&task, 0, 1);
+    let (mut client, _) = task.run(&Stdio { log: Some(log.clone()), ..Stdio::default() });
+    assert_eq!(code(&client.exit().status.cause), 0);
+    assert_eq!(log_lines(log.path.as_ref()), ["stdout F again"]);
+    task.finish(client);
+}
