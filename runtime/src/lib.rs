@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod error;
 pub mod process;
 pub mod reaper;
+pub mod shim;
 pub mod task_directory;
 
 pub use error::{Result, RuntimeError};

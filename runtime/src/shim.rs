@@ -1,0 +1,11 @@
+//! The daemon's side of `bosun-shim`: start one ([`ShimLauncher`]), speak to one ([`ShimConnection`]).
+//!
+//! A shim that hangs costs its own task a deadline and nobody else anything (F18): each request has a deadline, each
+//! connection a bounded number of requests and notices, and nothing here holds a lock over a wait.
+
+mod connection;
+mod launcher;
+mod spawn;
+
+pub use connection::{ShimConnection, connect};
+pub use launcher::ShimLauncher;

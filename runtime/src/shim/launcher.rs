@@ -1,0 +1,167 @@
+//! Starting a shim: own session, nothing inherited but the pipe on which it says that it listens.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bosun_types::shim::{file, flag};
+use bosun_types::task::ProcessIdentity;
+use bosun_types::{ContainerId, Error, NamespaceName};
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+
+use super::spawn::{READY_FD, Start, spawn};
+use crate::error::{Context as _, Result};
+use crate::process;
+use crate::reaper::Reaper;
+use crate::task_directory::TaskDirectory;
+
+/// How much of the shim's log goes into an error.
+const LOG_TAIL_BYTES: usize = 2048;
+/// What a shim may see of the daemon's environment.
+const ENVIRONMENT: &[&str] = &["PATH", "RUST_BACKTRACE", "BOSUN_FAULTS", "BOSUN_FAULTS_TRACE"];
+
+/// Starts shims from one binary.
+#[derive(Debug, Clone)]
+pub struct ShimLauncher {
+    binary: PathBuf,
+    reaper: Arc<Reaper>,
+}
+
+impl ShimLauncher {
+    /// Of the binary at this path. Starts the process's reaper.
+    pub fn new(binary: PathBuf) -> Result<Self> {
+        if !binary.is_file() {
+            let message = format!("the shim binary {} is missing", binary.display());
+            let hint = "bosun-shim belongs beside bosund; or set `shim` in the configuration";
+            return Err(Error::not_found(message).with_hint(hint).into());
+        }
+        Ok(Self { binary, reaper: Reaper::start()? })
+    }
+
+    /// Starts a shim for a task and waits until it listens. A shim that is not ready in time is killed; then nothing
+    /// of it is left but its log.
+    pub async fn spawn(
+        &self,
+        directory: &TaskDirectory,
+        namespace: &NamespaceName,
+        id: &ContainerId,
+        deadline: Duration,
+    ) -> Result<ProcessIdentity> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
+        let start = self.start(directory, namespace, id, write)?;
+        let reaper = self.reaper.clone();
+        // On a worker: the call comes back when the new program runs.
+        let spawned = tokio::task::spawn_blocking(move || reaper.spawn_with(|| spawn(&start))).await;
+        let shim = spawned
+            .map_err(|error| Error::internal(format!("starting a shim: {error}")))?
+            .context(|| format!("start {}", self.binary.display()))?;
+        match tokio::time::timeout(deadline, ready(read)).await {
+            Ok(Ok(true)) => Ok(shim),
+            Ok(Ok(false)) => {
+                let ended = self.reaper.wait(&shim).await;
+                Err(failed(directory, &format!("ended before it listened: {:?}", ended.cause)))
+            }
+            Ok(Err(error)) => {
+                self.kill(&shim);
+                Err(error)
+            }
+            Err(_) => {
+                self.kill(&shim);
+                let message =
+                    format!("the shim of task {} does not listen after {deadline:?}", directory.nonce());
+                Err(Error::new(bosun_types::ErrorClass::DeadlineExceeded, message).into())
+            }
+        }
+    }
+
+    fn kill(&self, shim: &ProcessIdentity) {
+        if let Err(error) = process::kill(shim, Signal::SIGKILL) {
+            tracing::warn!(pid = shim.pid, %error, "a shim that is not ready cannot be killed");
+        }
+    }
+
+    fn start(
+        &self,
+        directory: &TaskDirectory,
+        namespace: &NamespaceName,
+        id: &ContainerId,
+        ready: OwnedFd,
+    ) -> Result<Start> {
+        let log_path = directory.path().join(file::SHIM_LOG);
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&log_path)
+            .context(|| format!("open {}", log_path.display()))?;
+        let path = directory.path();
+        let absolute = std::path::absolute(path).context(|| format!("find {}", path.display()))?;
+        let ready_fd = READY_FD.to_string();
+        let words: [&[u8]; 11] = [
+            self.binary.file_name().unwrap_or(self.binary.as_os_str()).as_bytes(),
+            flag::DIRECTORY.as_bytes(),
+            absolute.as_os_str().as_bytes(),
+            flag::NONCE.as_bytes(),
+            directory.nonce().as_bytes(),
+            flag::NAMESPACE.as_bytes(),
+            namespace.as_str().as_bytes(),
+            flag::ID.as_bytes(),
+            id.as_str().as_bytes(),
+            flag::READY_FD.as_bytes(),
+            ready_fd.as_bytes(),
+        ];
+        Ok(Start {
+            program: text(self.binary.as_os_str().as_bytes())?,
+            arguments: words.iter().map(|word| text(word)).collect::<Result<_>>()?,
+            environment: environment()?,
+            directory: path_text(&absolute)?,
+            log: log.into(),
+            ready,
+        })
+    }
+}
+
+/// Whether the byte came; `false` when the pipe was closed without it.
+async fn ready(read: OwnedFd) -> Result<bool> {
+    let what = || "wait for a shim".to_owned();
+    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context(what)?;
+    let mut pipe = pipe::Receiver::from_owned_fd(read).context(what)?;
+    let mut byte = [0];
+    Ok(pipe.read(&mut byte).await.context(what)? == 1)
+}
+
+fn failed(directory: &TaskDirectory, how: &str) -> crate::RuntimeError {
+    let log = directory.shim_log_tail(LOG_TAIL_BYTES);
+    let said = if log.is_empty() { String::new() } else { format!("; it said: {log}") };
+    Error::unavailable(format!("the shim of task {} {how}{said}", directory.nonce())).into()
+}
+
+fn environment() -> Result<Vec<CString>> {
+    let mut words = Vec::new();
+    for name in ENVIRONMENT {
+        if let Some(value) = std::env::var_os(name) {
+            words.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+    }
+    Ok(words)
+}
+
+fn path_text(path: &Path) -> Result<CString> {
+    text(path.as_os_str().as_bytes())
+}
+
+fn text(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::invalid_argument("a shim argument holds a zero byte").into())
+}
+
+#[cfg(test)]
+mod tests;
