@@ -4,7 +4,7 @@
 //! after a power cut, makes it refuse to open for ever; a damaged framing byte in the middle makes it cut off everything behind,
 //! silently. So after an unclean stop each journal is walked first:
 //!
-//! - a bad batch with no intact batch behind it is a torn tail: nobody was told that it is durable. It is cut, a copy is kept aside;
+//! - a bad batch with no intact batch behind it is a torn tail: nobody was told that it is durable. It is cut, and kept in `<root>/db.torn`;
 //! - a bad batch with an intact one behind it is damage: the database is refused, unchanged, with the place.
 //!
 //! Format of a batch: `1 count:u32 seqno:u64`, then `count` items `2 type:u8 compression:u8 keyspace:u64 key_len:u16 value_len:u32 disk_len:u32
@@ -19,8 +19,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Result, StoreError};
 
 const TRAILER: &[u8] = b"FJL\x03";
-/// Copies of damaged journals that are kept.
-const COPIES_MAX: usize = 2;
+/// Torn tails that are kept.
+const TAILS_MAX: usize = 2;
 
 /// What a walk over one journal found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,10 @@ pub fn check(database: &Path) -> Result<()> {
         match examine(&bytes) {
             Finding::Whole => {}
             // Only the newest journal was being written when the power went.
-            Finding::Torn { at } if Some(journal) == newest.as_ref() => cut(journal, at)?,
+            Finding::Torn { at } if Some(journal) == newest.as_ref() => {
+                keep(database, journal, &bytes[at..], at);
+                cut(journal, at)?;
+            }
             Finding::Torn { at } | Finding::Damaged { at, .. } => {
                 let name = journal.display();
                 return Err(StoreError::Open {
@@ -66,8 +69,14 @@ pub fn cut_torn_tail(database: &Path, why: &str) -> Result<()> {
 /// The verdict on a journal's bytes.
 pub fn examine(bytes: &[u8]) -> Finding {
     let mut at = 0;
-    while let Some(length) = intact_batch(&bytes[at..]) {
-        at += length;
+    let mut number = None;
+    while let Some(batch) = intact_batch(&bytes[at..]) {
+        // fjall numbers batches under the journal's lock, and does not cover the number by its checksum.
+        if number.is_some_and(|before| batch.number <= before) {
+            return Finding::Damaged { at, intact_at: at };
+        }
+        number = Some(batch.number);
+        at += batch.length;
     }
     // The file is preallocated with zeros.
     if bytes[at..].iter().all(|byte| *byte == 0) {
@@ -81,14 +90,19 @@ pub fn examine(bytes: &[u8]) -> Finding {
     Finding::Torn { at }
 }
 
-/// Length of the intact batch at the beginning of `bytes`, if there is one.
-fn intact_batch(bytes: &[u8]) -> Option<usize> {
+struct Intact {
+    length: usize,
+    number: u64,
+}
+
+/// The intact batch at the beginning of `bytes`, if there is one.
+fn intact_batch(bytes: &[u8]) -> Option<Intact> {
     let mut reader = Reader { bytes, at: 0 };
     if reader.u8()? != 1 {
         return None;
     }
     let count = reader.u32()?;
-    reader.take(8)?;
+    let number = u64::from_le_bytes(reader.take(8)?.try_into().ok()?);
     let items = reader.at;
     for _ in 0..count {
         reader.item()?;
@@ -99,7 +113,8 @@ fn intact_batch(bytes: &[u8]) -> Option<usize> {
         return None;
     }
     let expected = u64::from_le_bytes(reader.take(8)?.try_into().ok()?);
-    (reader.take(TRAILER.len())? == TRAILER && hasher.digest() == expected).then_some(reader.at)
+    (reader.take(TRAILER.len())? == TRAILER && hasher.digest() == expected)
+        .then_some(Intact { length: reader.at, number })
 }
 
 struct Reader<'a> {
@@ -169,20 +184,34 @@ fn read(journal: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Keeps a copy aside (the evidence), then cuts.
+/// Keeps the torn tail, for whoever wants to look. Only the tail, and only when it can: a full disk is where tails are torn.
+fn keep(database: &Path, journal: &Path, tail: &[u8], at: usize) {
+    let folder = database.with_extension("torn");
+    let keep = || -> std::io::Result<PathBuf> {
+        std::fs::create_dir_all(&folder)?;
+        let mut kept: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
+        kept.sort_by_key(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
+        let surplus = (kept.len() + 1).saturating_sub(TAILS_MAX);
+        kept.iter().take(surplus).try_for_each(std::fs::remove_file)?;
+        let stem = journal.file_stem().unwrap_or_default().to_string_lossy();
+        let copy = folder.join(format!("{stem}-from-byte-{at}"));
+        std::fs::write(&copy, tail)?;
+        Ok(copy)
+    };
+    match keep() {
+        Ok(copy) => tracing::warn!(copy = %copy.display(), "kept a torn last batch"),
+        Err(error) => tracing::warn!(%error, "a torn last batch could not be kept"),
+    }
+}
+
 fn cut(journal: &Path, at: usize) -> Result<()> {
-    let copy = (0..COPIES_MAX)
-        .map(|number| journal.with_extension(format!("torn-{number}")))
-        .find(|path| !path.exists());
-    let copy = copy.unwrap_or_else(|| journal.with_extension("torn-0"));
-    std::fs::copy(journal, &copy).map_err(|error| StoreError::file("cannot keep a copy", &copy, &error))?;
     let cut = || -> std::io::Result<()> {
         let file = std::fs::OpenOptions::new().write(true).open(journal)?;
         file.set_len(at as u64)?;
         file.sync_all()
     };
     cut().map_err(|error| StoreError::file("cannot cut", journal, &error))?;
-    tracing::warn!(journal = %journal.display(), at, copy = %copy.display(), "cut a torn last batch that nobody was told of");
+    tracing::warn!(journal = %journal.display(), at, "cut a torn last batch that nobody was told of");
     Ok(())
 }
 
@@ -191,7 +220,7 @@ mod tests {
     use super::*;
 
     /// A batch as fjall writes it, with one item.
-    fn batch(key: &[u8], value: &[u8]) -> Vec<u8> {
+    fn batch(number: u64, key: &[u8], value: &[u8]) -> Vec<u8> {
         let mut item = vec![2, 0, 0];
         item.extend_from_slice(&7_u64.to_le_bytes());
         item.extend_from_slice(&u16::try_from(key.len()).expect("short").to_le_bytes());
@@ -202,7 +231,7 @@ mod tests {
         item.extend_from_slice(value);
         let mut bytes = vec![1];
         bytes.extend_from_slice(&1_u32.to_le_bytes());
-        bytes.extend_from_slice(&9_u64.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&item);
         bytes.push(3);
         bytes.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(&item).to_le_bytes());
@@ -212,8 +241,8 @@ mod tests {
 
     #[test]
     fn f_10_each_truncation_is_a_torn_tail_and_never_damage() {
-        let first = batch(b"a", b"one");
-        let whole = [first.clone(), batch(b"b", b"two")].concat();
+        let first = batch(1, b"a", b"one");
+        let whole = [first.clone(), batch(2, b"b", b"two")].concat();
         assert_eq!(examine(&whole), Finding::Whole);
         assert_eq!(examine(&[whole.clone(), vec![0; 100]].concat()), Finding::Whole);
         for length in first.len() + 1..whole.len() {
@@ -222,18 +251,34 @@ mod tests {
     }
 
     #[test]
+    fn f_10_two_torn_tails_are_kept_and_only_the_tail() {
+        let root = tempfile::tempdir().expect("a folder");
+        let database = root.path().join("db");
+        std::fs::create_dir(&database).expect("creates");
+        let journal = database.join("3.jnl");
+        for count in 1..5 {
+            let whole = (1..=count).flat_map(|number| batch(number, b"a", b"one")).collect::<Vec<_>>();
+            std::fs::write(&journal, [&whole[..], b"torn"].concat()).expect("writes");
+            check(&database).expect("cuts");
+            assert_eq!(std::fs::read(&journal).expect("reads"), whole);
+        }
+        let kept: Vec<_> = std::fs::read_dir(root.path().join("db.torn")).expect("lists").flatten().collect();
+        assert_eq!(kept.len(), TAILS_MAX);
+        assert!(kept.iter().all(|entry| std::fs::read(entry.path()).expect("reads") == b"torn"));
+    }
+
+    #[test]
     fn f_10_each_flipped_byte_of_the_middle_is_damage() {
-        let first = batch(b"a", b"one");
-        let whole = [first.clone(), batch(b"b", b"two"), batch(b"c", b"three")].concat();
-        let end = whole.len() - batch(b"c", b"three").len();
+        let first = batch(1, b"a", b"one");
+        let whole = [first.clone(), batch(2, b"b", b"two"), batch(3, b"c", b"three")].concat();
+        let end = whole.len() - batch(3, b"c", b"three").len();
         for place in first.len()..end {
             let mut bytes = whole.clone();
             bytes[place] ^= 0x40;
-            // The sequence number is outside fjall's checksum: our own chain covers what it names.
-            let seqno = first.len() + 5..first.len() + 13;
             match examine(&bytes) {
-                Finding::Damaged { at, .. } => assert_eq!(at, first.len(), "{place}"),
-                Finding::Whole => assert!(seqno.contains(&place), "byte {place} went unnoticed"),
+                // A number that became too high shows at the batch behind.
+                Finding::Damaged { at, .. } => assert!([first.len(), end].contains(&at), "{place}"),
+                Finding::Whole => panic!("byte {place} went unnoticed"),
                 Finding::Torn { .. } => panic!("byte {place} would be cut silently"),
             }
         }

@@ -34,3 +34,6 @@ record!(ContentRecord, Content, |row| key::content(&row.namespace, &row.digest))
 record!(SnapshotRecord, Snapshots, |row| key::snapshot(&row.namespace, &row.snapshotter, &row.key));
 record!(OperationRecord, Operations, |row| key::operation(row.id));
 record!(EventRecord, Events, |row| key::event(row.sequence));
+
+#[cfg(test)]
+mod tests;

@@ -35,8 +35,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens or creates. A torn last batch (a power cut in the middle of a write that nobody was told of) is cut off, with a copy
-    /// kept aside; damage before intact batches is refused.
+    /// Opens or creates. A torn last batch (a power cut in the middle of a write that nobody was told of) is cut off
+    /// and kept aside; damage before intact batches is refused.
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_path_buf(), open: RwLock::new(Some(open_or_mend(path)?)) })
     }

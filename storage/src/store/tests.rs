@@ -235,6 +235,8 @@ async fn full_disk(root: PathBuf) {
     let filler = root.join("filler");
     let mut file = std::fs::File::create(&filler).expect("creates");
     while std::io::Write::write_all(&mut file, &vec![7; 1 << 16]).is_ok() {}
+    // One commit more than fits gives up the reserve, so the first failures are not seen by anybody.
+    assert!(root.join("db.ballast").exists());
     let mut error = None;
     for number in 0..200_000 {
         let mut record = namespace(&format!("ns{}", number % 50));
@@ -246,6 +248,7 @@ async fn full_disk(root: PathBuf) {
             break;
         }
     }
+    assert!(!root.join("db.ballast").exists(), "the reserve was not used");
     let class = error.expect("the disk is full").class();
     assert!(matches!(class, ErrorClass::ResourceExhausted | ErrorClass::Unavailable), "{class}");
     assert!(
