@@ -105,12 +105,11 @@ impl Shim {
     /// A shim that listens.
     pub fn new(
         options: Options,
+        identity: ProcessIdentity,
         signals: SignalFd,
         listener: UnixListener,
         oom_score: String,
     ) -> Result<Self> {
-        let pid = nix::unistd::getpid().as_raw();
-        let identity = crate::sys::identity_of(pid).context(|| "identify the shim".into())?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context(|| "make an epoll".into())?;
         listener.set_nonblocking(true).context(|| "listen".into())?;
         let readable = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
@@ -163,12 +162,10 @@ impl Shim {
     pub fn beacon(&self) -> ShimBeacon {
         let container = self.container.as_ref();
         ShimBeacon {
-            version: PROTOCOL_VERSION,
-            nonce: self.options.nonce.clone(),
-            shim: self.identity,
             init: self.init.identity,
             cgroup_path: container.and_then(|it| it.cgroup_path.clone()),
             runtime: container.map(|it| it.request.runtime.clone()),
+            ..first_beacon(&self.options, self.identity)
         }
     }
 
@@ -321,5 +318,17 @@ impl Shim {
         if let Some(connection) = self.connections.remove(&id) {
             let _ = self.epoll.delete(connection.as_fd());
         }
+    }
+}
+
+/// The beacon of a shim that has no container yet.
+pub fn first_beacon(options: &Options, shim: ProcessIdentity) -> ShimBeacon {
+    ShimBeacon {
+        version: PROTOCOL_VERSION,
+        nonce: options.nonce.clone(),
+        shim,
+        init: None,
+        cgroup_path: None,
+        runtime: None,
     }
 }

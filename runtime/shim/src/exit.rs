@@ -9,8 +9,12 @@ use crate::event_loop::Shim;
 use crate::phase::{Input, Phase};
 use crate::record;
 
-/// A blocked reader holds an exec's exit up no longer than this (beyond its drain wait).
-const BLOCKED_WAIT: Duration = Duration::from_secs(2);
+/// How long an exit waits for its output to reach a reader that does not keep up, or for a pipe of init's that others
+/// hold. The copying goes on after it, until `Delete`.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// How long the exit of an exec waits for a pipe that is empty but open: processes that it left behind may hold it for
+/// as long as they like.
+const DRAIN_WAIT_EXEC: Duration = Duration::from_millis(20);
 
 impl Shim {
     /// Whether something has ended and is not recorded yet: the loop then looks again soon.
@@ -50,10 +54,11 @@ impl Shim {
         if !open {
             return true;
         }
-        let Ok(Some(until)) = self.process(exec).map(|it| it.ending.as_ref().map(|it| it.drain_until)) else {
+        let Ok(Some(since)) = self.process(exec).map(|it| it.ending.as_ref().map(|it| it.since)) else {
             return true;
         };
-        Instant::now() >= if blocked { until.max(until + BLOCKED_WAIT) } else { until }
+        let wait = if exec.is_some() && !blocked { DRAIN_WAIT_EXEC } else { DRAIN_WAIT };
+        since.elapsed() >= wait
     }
 
     fn record(&mut self, exec: Option<&ExecId>) {

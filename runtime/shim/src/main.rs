@@ -70,11 +70,13 @@ fn serve(options: &Options) -> Result<()> {
         setup::protect(options)?;
     }
     let (signals, oom_score) = setup::prepare(options)?;
+    let _lock = setup::lock_directory()?;
+    let identity = sys::identity_of(nix::unistd::getpid().as_raw()).context(|| "identify the shim".into())?;
+    record::write_beacon(&event_loop::first_beacon(options, identity))?;
     // A socket file that is there already is of a shim that died: it cannot be bound again.
     let _ = std::fs::remove_file(file::SOCKET);
     let listener = UnixListener::bind(file::SOCKET).context(|| format!("bind {}", file::SOCKET))?;
-    let mut shim = Shim::new(options.clone(), signals, listener, oom_score)?;
-    record::write_beacon(&shim.beacon())?;
+    let mut shim = Shim::new(options.clone(), identity, signals, listener, oom_score)?;
     setup::tell_ready(options);
     let result = shim.run();
     let _ = std::fs::remove_file(file::SOCKET);

@@ -25,8 +25,8 @@ pub struct Ending {
     pub status: ExitStatus,
     /// What is left is killed again and again until then; after it the exit is reported as it is.
     pub kill_until: Instant,
-    /// Output is waited for until then.
-    pub drain_until: Instant,
+    /// When it was reaped.
+    pub since: Instant,
 }
 
 /// See the module.

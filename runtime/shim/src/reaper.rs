@@ -13,10 +13,6 @@ use crate::sys::identity_of;
 
 /// How long what is left of a container is killed before its exit is reported nevertheless.
 const KILL_WAIT: Duration = Duration::from_secs(10);
-/// How long the exit of a process waits for its output to reach a slow reader, or for a pipe that others hold.
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
-/// The same for an exec: those that it left behind may hold its pipes for as long as they like.
-const DRAIN_WAIT_EXEC: Duration = Duration::from_millis(20);
 /// Most reaped children remembered while a job runs.
 const REMEMBERED_MAX: usize = 256;
 
@@ -91,10 +87,9 @@ impl Shim {
 
     fn exited(&mut self, exec: Option<&ExecId>, status: ExitStatus) {
         let now = Instant::now();
-        let drain = if exec.is_some() { DRAIN_WAIT_EXEC } else { DRAIN_WAIT };
         let Ok(process) = self.process(exec) else { return };
         if process.step(Input::Exit).is_ok() {
-            process.ending = Some(Ending { status, kill_until: now + KILL_WAIT, drain_until: now + drain });
+            process.ending = Some(Ending { status, kill_until: now + KILL_WAIT, since: now });
         }
         self.end_input(exec);
     }

@@ -102,7 +102,9 @@ fn mount_one(it: &Mount, root: &Path) -> Result<()> {
 /// working directory, they get short relative names.
 fn mount_shortened(it: &Mount, target: &Path, flags: MsFlags, data: &str) -> nix::Result<()> {
     let back = File::open(".").map_err(|_| Errno::ENOENT)?;
-    let (base, data) = shorten_layers(data).ok_or(Errno::E2BIG)?;
+    // More would be cut off without a word.
+    let short = shorten_layers(data).filter(|(_, data)| data.len() <= OPTIONS_BYTES_MAX);
+    let (base, data) = short.ok_or(Errno::E2BIG)?;
     nix::unistd::chdir(&base)?;
     let mounted = mount(Some(it.source.as_str()), target, Some(it.kind.as_str()), flags, Some(data.as_str()));
     nix::unistd::fchdir(back.as_fd())?;

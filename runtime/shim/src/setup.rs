@@ -7,10 +7,12 @@
 //! a container can change, because the mount belongs to another mount namespace.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -98,6 +100,15 @@ pub fn prepare(options: &Options) -> Result<(SignalFd, String)> {
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context(|| "make a signal descriptor".into())?;
     Ok((signals, inherited.trim().to_owned()))
+}
+
+/// Makes this shim the only one of its task directory: a daemon that was interrupted may start another one, which must
+/// not take the socket from the first. The kernel lets go of the lock when the shim dies.
+pub fn lock_directory() -> Result<Flock<File>> {
+    let directory = File::open(".").context(|| "open the task directory".into())?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, error)| error)
+        .context(|| "another shim serves this task directory".into())
 }
 
 /// In a forked child: what a program expects to inherit, not what the shim set for itself.

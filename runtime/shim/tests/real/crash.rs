@@ -159,3 +159,26 @@ fn a_runtime_that_hangs_does_not_keep_the_shim_from_its_end() {
     assert!(task.shim.wait().unwrap().success());
     assert!(task.cgroups().is_empty());
 }
+
+#[test]
+fn i2_a_second_shim_leaves_the_first_alone() {
+    let task = Task::new("sleep 1000");
+    let mut client = task.connect();
+    let beacon = std::fs::read(task.directory.join(file::BEACON)).unwrap();
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_bosun-shim"))
+        .arg(bosun_types::shim::flag::DIRECTORY)
+        .arg(&task.directory)
+        .args([bosun_types::shim::flag::NONCE, NONCE])
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another shim"));
+    assert_eq!(std::fs::read(task.directory.join(file::BEACON)).unwrap(), beacon);
+    task.create(&mut client, &Stdio::default());
+    // What it started (a created container included) does not hold the lock: a successor of a dead shim gets it.
+    let mut task = task;
+    task.shim.kill().unwrap();
+    task.shim.wait().unwrap();
+    client.wait_closed();
+    task.shim = crate::task::spawn(&task.directory);
+}

@@ -207,3 +207,24 @@ fn met_7_the_out_of_memory_killer_is_told() {
     assert!(!client.saw_out_of_memory);
     task.finish(client);
 }
+
+#[test]
+fn tsk_6_a_root_of_very_many_layers_is_mounted() {
+    let task = Task::new("exit 11");
+    let mut client = task.connect();
+    let mut request = task.create_request(&Stdio::default());
+    let store =
+        task.home.path().join("a-directory-whose-name-is-so-long-that-a-page-cannot-hold-it-so-many-times");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::rename(task.home.path().join("image"), store.join("image")).unwrap();
+    let mut layers = vec![store.join("image")];
+    layers.extend((0..120).map(|number| store.join(format!("{number}/fs"))));
+    let layers: Vec<_> = layers.iter().map(|path| path.to_str().unwrap()).collect();
+    layers.iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+    request.rootfs[0].options[0] = format!("lowerdir={}", layers.join(":"));
+    assert!(request.rootfs[0].options[0].len() > 8000);
+    client.request(Request::Create(request)).unwrap();
+    client.request(Request::Start { exec: None }).unwrap();
+    assert_eq!(code(&client.exit().status.cause), 11);
+    task.finish(client);
+}

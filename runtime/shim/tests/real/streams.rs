@@ -211,3 +211,15 @@ fn io_11_an_ordinary_user_may_reopen_its_own_output() {
     assert_eq!(log_lines(log.path.as_ref()), ["stdout F again"]);
     task.finish(client);
 }
+
+#[test]
+fn a_reader_that_stands_still_does_not_hide_the_exit() {
+    let task = Task::new("busybox head -c 100000 /dev/zero; exit 8");
+    let stdout = mkfifo(&task.home.path().join("out"));
+    let mut out = open_fifo(&stdout);
+    let (mut client, _) = task.run(&Stdio { stdout: Some(stdout), ..Stdio::default() });
+    assert_eq!(code(&client.exit().status.cause), 8);
+    // And what it did not read is still there for it.
+    assert_eq!(read_until(&mut out, |bytes| bytes.len() >= 100_000).len(), 100_000);
+    task.finish(client);
+}
