@@ -12,6 +12,7 @@ pub mod error;
 pub mod process;
 pub mod reaper;
 pub mod shim;
+pub mod spec;
 pub mod task_directory;
 
 pub use error::{Result, RuntimeError};

@@ -1,0 +1,297 @@
+//! The image's config and the caller's options on top of the defaults (SPC-9 to SPC-12).
+
+use std::path::{Component, Path};
+
+use bosun_types::Error;
+use bosun_types::mount::Mount;
+use bosun_types::spec::SpecOptions;
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
+    LinuxPids, LinuxResources, Process, Spec,
+};
+
+use super::environment::{check_text, merge};
+use super::{ImageProcessConfig, SpecContext, user};
+use crate::error::Result;
+
+/// `TERM` of a process with a terminal (SPC-9).
+const TERM: &str = "TERM=xterm";
+/// The kernel's limit for host names in bytes.
+const HOSTNAME_BYTES_MAX: usize = 64;
+/// Scheduler period in microseconds; the quota of one processor is as long.
+const CPU_PERIOD_MICROS: u64 = 100_000;
+/// Smallest quota the kernel takes, in microseconds.
+const CPU_QUOTA_MICROS_MIN: i64 = 1_000;
+/// Smallest useful memory limit in bytes: below it no process starts.
+const MEMORY_BYTES_MIN: u64 = 4 << 20;
+/// Host files that a container in the host's network needs to resolve names (SPC-10).
+const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
+
+/// Command line, environment, directory, user, terminal.
+pub fn process(
+    spec: &mut Spec,
+    options: &SpecOptions,
+    image: &ImageProcessConfig,
+    context: &SpecContext<'_>,
+) -> Result<()> {
+    let mut process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(arguments(options, image)?));
+    let mut environment = process.env().clone().unwrap_or_default();
+    merge(&mut environment, &image.env)?;
+    if options.terminal {
+        merge(&mut environment, &[TERM.to_owned()])?;
+        process.set_terminal(Some(true));
+    }
+    merge(&mut environment, &options.env)?;
+    process.set_env(Some(environment));
+    let image_directory = Some(&image.working_dir).filter(|it| !it.is_empty());
+    if let Some(directory) = options.cwd.as_ref().or(image_directory) {
+        process.set_cwd(check_path("working directory", directory)?.into());
+    }
+    let name = options.user.as_deref().unwrap_or(&image.user);
+    process.set_user(user::resolve(name, context.root)?);
+    spec.set_process(Some(process));
+    if let Some(hostname) = &options.hostname {
+        check_hostname(hostname)?;
+        spec.set_hostname(Some(hostname.clone()));
+    }
+    Ok(())
+}
+
+fn arguments(options: &SpecOptions, image: &ImageProcessConfig) -> Result<Vec<String>> {
+    let joined = |first: &[String], then: &[String]| [first, then].concat();
+    let arguments = match (&options.entrypoint, options.args.is_empty()) {
+        (Some(entrypoint), true) => joined(entrypoint, &image.cmd),
+        (Some(entrypoint), false) => joined(entrypoint, &options.args),
+        (None, false) => options.args.clone(),
+        (None, true) => joined(&image.entrypoint, &image.cmd),
+    };
+    check_arguments(&arguments)?;
+    Ok(arguments)
+}
+
+/// There is a program, and no argument would be cut short.
+pub fn check_arguments(arguments: &[String]) -> Result<(), Error> {
+    if arguments.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid_argument("no command to run: the image names none and none was given")
+            .with_hint("add the command after the image, such as: bosun run IMAGE ID /bin/sh"));
+    }
+    if arguments.iter().any(|it| it.contains('\0')) {
+        return Err(Error::invalid_argument("an argument of the command holds a zero byte"));
+    }
+    Ok(())
+}
+
+/// Absolute, without control characters.
+pub fn check_path<'a>(what: &str, path: &'a str) -> Result<&'a str, Error> {
+    check_text(what, path)?;
+    if !path.starts_with('/') {
+        return Err(Error::invalid_argument(format!("{what} {path:?} is not absolute")));
+    }
+    Ok(path)
+}
+
+fn check_hostname(name: &str) -> Result<(), Error> {
+    check_text("host name", name)?;
+    if name.is_empty() || name.len() > HOSTNAME_BYTES_MAX || name.contains(['/', ' ']) {
+        let message =
+            format!("host name {name:?} is malformed: 1 to {HOSTNAME_BYTES_MAX} bytes, no space, no slash");
+        return Err(Error::invalid_argument(message));
+    }
+    Ok(())
+}
+
+/// Root and mounts.
+pub fn file_systems(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
+    if let Some(root) = spec.root_mut() {
+        root.set_readonly(Some(options.read_only_root));
+    }
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    if options.host_network {
+        for path in NETWORK_FILES.into_iter().filter(|path| Path::new(path).exists()) {
+            let options = vec!["rbind".to_owned(), "ro".to_owned()];
+            mounts.push(oci_mount(path, "bind", path, options));
+        }
+    }
+    for mount in &options.mounts {
+        mounts.push(extra_mount(mount)?);
+    }
+    spec.set_mounts(Some(mounts));
+    Ok(())
+}
+
+fn extra_mount(mount: &Mount) -> Result<oci_spec::runtime::Mount, Error> {
+    let target = check_path("mount target", &mount.target)?;
+    if Path::new(target).components().any(|part| part == Component::ParentDir) {
+        return Err(Error::invalid_argument(format!("mount target {target:?} holds \"..\"")));
+    }
+    check_text("mount source", &mount.source)?;
+    for word in &mount.options {
+        check_text("mount option", word)?;
+        // A comma would smuggle in another word (CVE-2024-9407).
+        if word.is_empty() || word.contains(',') {
+            return Err(Error::invalid_argument(format!("mount option {word:?} is not one word")));
+        }
+    }
+    let bind = mount.kind == "bind" || mount.options.iter().any(|it| it == "bind" || it == "rbind");
+    if bind {
+        check_path("mount source", &mount.source)?;
+    }
+    let mut options = mount.options.clone();
+    if mount.kind == "bind" && !options.iter().any(|it| it == "bind" || it == "rbind") {
+        options.insert(0, "rbind".to_owned());
+    }
+    Ok(oci_mount(target, &mount.kind, &mount.source, options))
+}
+
+fn oci_mount(target: &str, kind: &str, source: &str, options: Vec<String>) -> oci_spec::runtime::Mount {
+    let mut mount = oci_spec::runtime::Mount::default();
+    mount.set_destination(target.into()).set_typ(Some(kind.to_owned()).filter(|it| !it.is_empty()));
+    mount.set_source(Some(source.into())).set_options(Some(options));
+    mount
+}
+
+/// Namespaces and privilege.
+pub fn isolation(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    if options.host_network {
+        namespaces.retain(|it| it.typ() != LinuxNamespaceType::Network);
+    }
+    for (kind, path) in &options.join_namespaces {
+        let kind = LinuxNamespaceType::try_from(kind.as_str()).map_err(|_| {
+            Error::invalid_argument(format!("namespace type {kind:?} is unknown"))
+                .with_hint("one of pid, ipc, uts, mount, network, user, cgroup, time")
+        })?;
+        check_path("namespace path", path)?;
+        let mut joined = LinuxNamespace::default();
+        joined.set_typ(kind).set_path(Some(path.into()));
+        match namespaces.iter_mut().find(|it| it.typ() == kind) {
+            Some(namespace) => *namespace = joined,
+            None => namespaces.push(joined),
+        }
+    }
+    linux.set_namespaces(Some(namespaces));
+    if options.privileged {
+        privilege(spec, &mut linux)?;
+    }
+    spec.set_linux(Some(linux));
+    Ok(())
+}
+
+/// SPC-11: all capabilities, nothing masked or read-only. Devices stay as they are.
+fn privilege(spec: &mut Spec, linux: &mut Linux) -> Result<()> {
+    let all = all_capabilities()?;
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(all.clone())).set_permitted(Some(all.clone())).set_effective(Some(all));
+    // Empty even now: a program that drops its privilege has dropped it.
+    sets.set_inheritable(Some(Capabilities::new())).set_ambient(None);
+    if let Some(process) = spec.process_mut() {
+        process.set_capabilities(Some(sets)).set_apparmor_profile(None).set_selinux_label(None);
+    }
+    linux.set_masked_paths(None).set_readonly_paths(None).set_seccomp(None);
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if matches!(mount.typ().as_deref(), Some("sysfs" | "cgroup")) {
+            let options = mount.options().iter().flatten().filter(|it| *it != "ro").cloned().collect();
+            mount.set_options(Some(options));
+        }
+    }
+    Ok(())
+}
+
+/// All that this kernel knows.
+fn all_capabilities() -> Result<Capabilities> {
+    // In the order of their numbers in linux/capability.h.
+    const NAMES: [&str; 41] = [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+    ];
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+    let last = last.and_then(|text| text.trim().parse().ok()).unwrap_or(NAMES.len() - 1);
+    let names: Vec<String> = NAMES.iter().take(last + 1).map(|name| format!("CAP_{name}")).collect();
+    let set = serde_json::to_value(names).and_then(serde_json::from_value);
+    Ok(set.map_err(|error| Error::internal(format!("capability names: {error}")))?)
+}
+
+/// Memory, processors, processes.
+pub fn limits(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
+    let Some(linux) = spec.linux_mut() else { return Ok(()) };
+    let mut resources: LinuxResources = linux.resources().clone().unwrap_or_default();
+    if let Some(bytes) = options.memory_bytes_max {
+        let limit = i64::try_from(bytes).ok().filter(|_| bytes >= MEMORY_BYTES_MIN).ok_or_else(|| {
+            Error::invalid_argument(format!("memory limit {bytes} is not {MEMORY_BYTES_MIN} to 2^63-1 bytes"))
+        })?;
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(Some(limit));
+        resources.set_memory(Some(memory));
+    }
+    if let Some(millis) = options.cpu_millis {
+        let quota =
+            millis.checked_mul(CPU_PERIOD_MICROS / 1_000).and_then(|micros| i64::try_from(micros).ok());
+        let quota = quota.filter(|micros| *micros >= CPU_QUOTA_MICROS_MIN).ok_or_else(|| {
+            Error::invalid_argument(format!("processor limit of {millis} thousandths is out of range"))
+        })?;
+        let mut cpu = LinuxCpu::default();
+        cpu.set_quota(Some(quota)).set_period(Some(CPU_PERIOD_MICROS));
+        resources.set_cpu(Some(cpu));
+    }
+    if let Some(count) = options.pids_max {
+        let limit = i64::try_from(count)
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| Error::invalid_argument(format!("process limit {count} is out of range")))?;
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        resources.set_pids(Some(pids));
+    }
+    linux.set_resources(Some(resources));
+    Ok(())
+}
+
+/// The process of a spec with nothing of its terminal: what an exec starts from.
+pub fn process_for_exec(spec: &Spec) -> Result<Process, Error> {
+    let mut process = spec.process().clone().ok_or_else(|| {
+        Error::failed_precondition("the container's spec has no process to build an exec from")
+    })?;
+    process.set_terminal(None).set_console_size(None).set_args(None);
+    Ok(process)
+}
