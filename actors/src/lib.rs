@@ -1,4 +1,24 @@
 //! The supervision tree, one actor per entity, operations, recovery. The only crate that knows ractor: others see handles.
+//!
+//! Start reading at [`daemon`] (the tree), [`task`] (the richest actor), [`operation`] (how anything of several steps is done), [`recovery`].
 
 pub mod ask;
+pub mod containers;
+pub mod content;
+pub mod core;
+pub mod daemon;
+pub mod directory;
+pub mod events;
+pub mod images;
+mod mask;
+pub mod namespaces;
+pub mod operation;
+pub mod ports;
+pub mod recovery;
+pub mod snapshots;
+mod spec_source;
 pub mod supervisor;
+pub mod task;
+pub mod transfers;
+mod tree;
+mod writer;

@@ -1,0 +1,93 @@
+//! What every actor and handle holds: the store, the files, the ports, the directory. Cheap to clone; no state of its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bosun_storage::batch::Batch;
+use bosun_storage::content::ContentStore;
+use bosun_storage::key;
+use bosun_storage::snapshotter::Snapshotter;
+use bosun_storage::store::Store;
+use bosun_types::event::Event;
+use bosun_types::namespace::NamespaceRecord;
+use bosun_types::{Error, Labels, NamespaceName, Result, Timestamp};
+
+use crate::directory::Directory;
+use crate::ports::{RegistryPort, TaskHost};
+
+/// Everything that is shared.
+pub struct Core {
+    /// Rows, operation log, events.
+    pub store: Store,
+    /// Blobs.
+    pub content: ContentStore,
+    /// Snapshotters by name.
+    pub snapshotters: BTreeMap<String, Arc<dyn Snapshotter>>,
+    /// The host.
+    pub host: Arc<dyn TaskHost>,
+    /// Registries.
+    pub registry: Arc<dyn RegistryPort>,
+    /// Who is where.
+    pub directory: Directory,
+    /// What survives a reboot; logs are below it.
+    pub root: PathBuf,
+    /// What does not.
+    pub state: PathBuf,
+    /// cgroup below which containers are put.
+    pub cgroup_parent: String,
+    /// When the daemon started.
+    pub started_at: Timestamp,
+    /// Recovery still works on something.
+    pub recovering: AtomicBool,
+    /// What task actors heard last, for lists that must not wait for them.
+    pub live: crate::task::Live,
+    /// Transfers under way and those that ended lately.
+    pub transfers: crate::transfers::Running,
+    /// Git revision; empty when unknown.
+    pub revision: String,
+}
+
+/// Shared by all.
+pub type Shared = Arc<Core>;
+
+impl Core {
+    /// The snapshotter of that name.
+    pub fn snapshotter(&self, name: &str) -> Result<Arc<dyn Snapshotter>> {
+        self.snapshotters.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.snapshotters.keys().map(String::as_str).collect();
+            Error::invalid_argument(format!("snapshotter {name:?} is unknown"))
+                .with_hint(format!("there is: {}", known.join(", ")))
+        })
+    }
+
+    /// NS-2: the first write inside a namespace creates it, in the same commit.
+    pub fn ensure_namespace(&self, batch: &mut Batch, name: &NamespaceName) -> Result<()> {
+        if self.store.get::<NamespaceRecord>(&key::namespace(name))?.is_some() {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        batch.put(&NamespaceRecord {
+            name: name.clone(),
+            labels: Labels::new(),
+            created_at: now,
+            updated_at: now,
+        });
+        batch.publish(name, Event::NamespaceCreate { name: name.clone(), labels: Labels::new() });
+        Ok(())
+    }
+
+    /// Commits, with the error as callers see it.
+    pub async fn commit(&self, batch: Batch) -> Result<bosun_storage::committer::Committed> {
+        self.store.commit(batch).await.map_err(Error::from)
+    }
+}
+
+/// Runs blocking file work off the actors' threads.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::internal(format!("a worker failed: {error}"))),
+    }
+}

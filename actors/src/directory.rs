@@ -1,0 +1,75 @@
+//! Key → current actor: OTP's `via`. Filled by an actor as it starts, so that a handle finds it again after a restart. One per daemon; ractor's own
+//! registry is one per process, where two daemons in a test would collide (ADR 0008).
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use bosun_types::{ContainerId, Error, NamespaceName, Result};
+use ractor::{ActorCell, ActorRef, Message};
+
+/// Who can be looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// A service, by its name in the tree.
+    Service(&'static str),
+    /// The writer of a namespace's containers.
+    Namespace(NamespaceName),
+    /// The worker of a container.
+    Container(NamespaceName, ContainerId),
+    /// A container's task.
+    Task(NamespaceName, ContainerId),
+    /// A supervisor, by the path of its names.
+    Supervisor(String),
+}
+
+/// The map.
+#[derive(Default)]
+pub struct Directory {
+    actors: RwLock<HashMap<Name, ActorCell>>,
+}
+
+impl Directory {
+    /// Says that this actor now is `name`.
+    pub fn set(&self, name: Name, actor: ActorCell) {
+        self.actors.write().unwrap_or_else(PoisonError::into_inner).insert(name, actor);
+    }
+
+    /// Forgets it.
+    pub fn remove(&self, name: &Name) {
+        self.actors.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// The actor that now is `name`.
+    pub fn find<M: Message>(&self, name: &Name) -> Option<ActorRef<M>> {
+        let actors = self.actors.read().unwrap_or_else(PoisonError::into_inner);
+        let cell = actors.get(name)?;
+        // A wrong type here would be a bug that a message would only show as a lost one.
+        (cell.is_message_type_of::<M>() == Some(true)).then(|| ActorRef::from(cell.clone()))
+    }
+
+    /// The same for what is always there: while it restarts, callers are told to ask again.
+    pub fn require<M: Message>(&self, name: &Name) -> Result<ActorRef<M>> {
+        self.find(name)
+            .ok_or_else(|| Error::unavailable(format!("{name:?} is starting")).with_hint("ask again"))
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.actors.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a panic carried, as text.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}

@@ -1,0 +1,195 @@
+//! Operations: actions of several steps, each with an undo, driven here and nowhere else.
+//!
+//! ```text
+//!   intent + row committed ──▶ step 1 ──▶ step 2 ──▶ … ──▶ outcome + row + event committed, intent closed
+//!                                 │ fails
+//!                                 └──▶ undo from that step back to the first ──▶ failure committed, intent closed
+//!                                          │ fails
+//!                                          └──▶ parked: the intent stays, visible, with its cause
+//! ```
+//!
+//! The commits belong to the caller, who knows the rows; the driver runs steps. Every step is idempotent forward and back: after a crash
+//! recovery runs them again. Around each step are the crash points `<operation>.<step>.before` and `.after`; test builds can also have a
+//! step run twice (`<operation>.<step>.repeat`) and every undo run twice (`undo_twice`).
+
+use std::time::Instant;
+
+use bosun_storage::batch::Batch;
+use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
+use bosun_types::{Error, NamespaceName, Result, Timestamp};
+use futures::future::BoxFuture;
+
+use crate::core::{Core, Shared};
+
+/// An action of several steps.
+pub trait Operation: Send + Sync {
+    /// Its name and the names of its steps, in order; one of [`registry`].
+    fn plan(&self) -> &'static Plan;
+    /// Performs a step; again: the same result.
+    fn forward(&self, step: usize) -> BoxFuture<'_, Result<()>>;
+    /// Takes a step back, whether it was done wholly, partly or not at all.
+    fn undo(&self, step: usize) -> BoxFuture<'_, Result<()>>;
+}
+
+/// Name and steps of an operation.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// As in [`Intent::name`].
+    pub name: &'static str,
+    /// In order.
+    pub steps: &'static [&'static str],
+}
+
+/// A snapshot's directory is made.
+pub static PREPARE_SNAPSHOT: Plan = Plan { name: "prepare_snapshot", steps: &["make_directory"] };
+/// A snapshot's directory is removed.
+pub static REMOVE_SNAPSHOT: Plan = Plan { name: "remove_snapshot", steps: &["remove_directory"] };
+/// A container is made with its snapshot.
+pub static CREATE_CONTAINER: Plan =
+    Plan { name: "create_container", steps: &["make_snapshot", "build_spec"] };
+/// A container is removed with its snapshot.
+pub static DELETE_CONTAINER: Plan =
+    Plan { name: "delete_container", steps: &["remove_snapshot", "remove_logs"] };
+/// A task is made.
+pub static CREATE_TASK: Plan =
+    Plan { name: "create_task", steps: &["make_directory", "spawn_shim", "create_process"] };
+/// A process is started.
+pub static START_PROCESS: Plan = Plan { name: "start_process", steps: &["start"] };
+/// A task is removed.
+pub static DELETE_TASK: Plan =
+    Plan { name: "delete_task", steps: &["delete_process", "end_shim", "remove_directory"] };
+/// An image is fetched, unpacked and recorded.
+pub static PULL: Plan = Plan { name: "pull", steps: &["resolve", "fetch_documents", "fetch_layers"] };
+
+/// Every operation: what the crash matrix walks.
+pub fn registry() -> [&'static Plan; 8] {
+    [
+        &PREPARE_SNAPSHOT,
+        &REMOVE_SNAPSHOT,
+        &CREATE_CONTAINER,
+        &DELETE_CONTAINER,
+        &CREATE_TASK,
+        &START_PROCESS,
+        &DELETE_TASK,
+        &PULL,
+    ]
+}
+
+/// How a failed operation was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Everything was taken back; this was the cause.
+    Undone(Error),
+    /// Taking back failed too.
+    Stuck {
+        /// Why the operation failed.
+        cause: Error,
+        /// Why it could not be taken back.
+        undo: Error,
+    },
+}
+
+impl Failure {
+    /// What the caller is told.
+    pub fn cause(&self) -> &Error {
+        match self {
+            Self::Undone(cause) | Self::Stuck { cause, .. } => cause,
+        }
+    }
+}
+
+/// A new record for an intent.
+pub fn record(core: &Core, namespace: &NamespaceName, intent: Intent) -> OperationRecord {
+    OperationRecord {
+        id: core.store.next_operation_id(),
+        namespace: namespace.clone(),
+        intent,
+        boot_id: core.host.boot_id(),
+        opened_at: Timestamp::now(),
+        status: OperationStatus::Forward,
+        attempts: 0,
+    }
+}
+
+/// Runs every step in order; a failing one has everything taken back.
+pub async fn perform(operation: &dyn Operation) -> Result<(), Failure> {
+    let plan = operation.plan();
+    for step in 0..plan.steps.len() {
+        if let Err(cause) = forward(operation, step).await {
+            tracing::info!(operation = plan.name, step = plan.steps[step], %cause, "a step failed; taking back");
+            return Err(match take_back(operation, step).await {
+                Ok(()) => Failure::Undone(cause),
+                Err(undo) => Failure::Stuck { cause, undo },
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Takes back every step, last first: what recovery does with an operation that is not to be finished.
+pub async fn undo_all(operation: &dyn Operation) -> Result<()> {
+    take_back(operation, operation.plan().steps.len().saturating_sub(1)).await
+}
+
+async fn forward(operation: &dyn Operation, step: usize) -> Result<()> {
+    let plan = operation.plan();
+    let name = format!("{}.{}", plan.name, plan.steps[step]);
+    let begin = Instant::now();
+    point(&format!("{name}.before"))?;
+    operation.forward(step).await?;
+    if bosun_faults::flagged(&format!("{name}.repeat")) {
+        operation.forward(step).await?;
+    }
+    let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(target: "bosun::stage", stage = name, micros, "step done");
+    point(&format!("{name}.after"))
+}
+
+async fn take_back(operation: &dyn Operation, from: usize) -> Result<()> {
+    let plan = operation.plan();
+    for step in (0..=from).rev() {
+        let name = format!("{}.{}", plan.name, plan.steps[step]);
+        point(&format!("{name}.undo"))?;
+        operation.undo(step).await?;
+        if bosun_faults::flagged("undo_twice") {
+            operation.undo(step).await?;
+        }
+    }
+    Ok(())
+}
+
+fn point(name: &str) -> Result<()> {
+    bosun_faults::point(name).map_err(|fault| Error::internal(fault.to_string()))
+}
+
+/// Closes a failed operation, or parks it when it could not be taken back. `rows` adds what the failure changes.
+pub async fn close_failed(
+    core: &Shared,
+    operation: &OperationRecord,
+    failure: Failure,
+    rows: impl FnOnce(&mut Batch),
+) -> Error {
+    let mut batch = Batch::new();
+    let cause = failure.cause().clone();
+    match failure {
+        Failure::Undone(_) => {
+            rows(&mut batch);
+            batch.close_operation(operation.id);
+        }
+        Failure::Stuck { undo, .. } => {
+            let cause = undo.context(format!("cannot take back after: {cause}"));
+            tracing::error!(operation = %operation.id, %cause, "parked");
+            batch.update_operation(&OperationRecord {
+                status: OperationStatus::Parked { cause },
+                ..operation.clone()
+            });
+        }
+    }
+    match core.commit(batch).await {
+        Ok(_) => cause,
+        Err(error) => error.context(format!("after: {cause}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! The doors to the world. Actors reach hosts and registries through these traits only, so that the simulation can put its own behind them;
+//! the store has its own door (`bosun_storage::backend`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bosun_storage::image::ImageProcess;
+use bosun_types::content::Descriptor;
+use bosun_types::mount::Mount;
+use bosun_types::reference::Reference;
+use bosun_types::shim::{ExitNotice, Notice, Request, Response};
+use bosun_types::spec::SpecOptions;
+use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::{ContainerId, NamespaceName, Result};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+
+/// The host, as a task sees it. Every step is idempotent.
+pub trait TaskHost: Send + Sync {
+    /// Makes `<state>/tasks/<nonce>` with the spec in it.
+    fn ensure_directory(&self, nonce: &str, owner: &Owner, spec: &[u8]) -> Result<()>;
+    /// Removes it; its absence is success.
+    fn ensure_no_directory(&self, nonce: &str) -> Result<()>;
+    /// Path of the task's directory, for people.
+    fn directory(&self, nonce: &str) -> String;
+    /// Nonces of all task directories.
+    fn directories(&self) -> Result<Vec<String>>;
+    /// Starts a shim unless the beacon proves that one lives; gives its identity once it listens.
+    fn ensure_shim<'a>(&'a self, nonce: &'a str, owner: &'a Owner) -> BoxFuture<'a, Result<ProcessIdentity>>;
+    /// Connects to the shim. NotFound: there is none. DeadlineExceeded: it does not answer.
+    fn connect<'a>(
+        &'a self,
+        nonce: &'a str,
+    ) -> BoxFuture<'a, Result<(Arc<dyn Shim>, mpsc::Receiver<Notice>)>>;
+    /// The shim that the beacon names, if that very process lives.
+    fn live_shim(&self, nonce: &str) -> Option<ProcessIdentity>;
+    /// Exit records on disk that nobody acknowledged.
+    fn exit_records(&self, nonce: &str) -> Result<Vec<ExitNotice>>;
+    /// The shim is gone or to be gone: ends it, everything of the container, its cgroups, the OCI runtime's state. Gives how init ended when the
+    /// kernel still tells. Leaves the task's directory.
+    fn clean_up<'a>(
+        &'a self,
+        nonce: &'a str,
+        owner: &'a Owner,
+        record: Option<&'a TaskRecord>,
+    ) -> BoxFuture<'a, Result<Option<ExitStatus>>>;
+    /// This boot.
+    fn boot_id(&self) -> String;
+    /// Builds the OCI spec: defaults, image, options (SPC-*); looks users up in the root.
+    fn build_spec(&self, input: SpecInput) -> BoxFuture<'_, Result<Vec<u8>>>;
+    /// The OCI `Process` of an exec, from the container's spec (TSK-22).
+    fn exec_process(&self, spec: &[u8], process: &ExecProcess, terminal: bool) -> Result<Vec<u8>>;
+    /// A log file's records; with `follow` until `done` resolves and everything was read.
+    fn logs(
+        &self,
+        path: PathBuf,
+        request: LogRequest,
+        done: BoxFuture<'static, ()>,
+    ) -> mpsc::Receiver<Result<LogRecord>>;
+}
+
+/// What a spec is built from.
+#[derive(Debug, Clone)]
+pub struct SpecInput {
+    /// Namespace.
+    pub namespace: NamespaceName,
+    /// Container.
+    pub id: ContainerId,
+    /// cgroup below which it goes.
+    pub cgroup_parent: String,
+    /// Options of the caller.
+    pub options: SpecOptions,
+    /// How the image wants to be run.
+    pub process: Option<ImageProcess>,
+    /// Where its root is.
+    pub root: RootPath,
+}
+
+/// Where a root file system is when a spec is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootPath {
+    /// These mounts make it; the shim performs them later.
+    Mounts(Vec<Mount>),
+    /// A directory of the host.
+    Directory(String),
+}
+
+/// Whose a task directory is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Namespace.
+    pub namespace: NamespaceName,
+    /// Container.
+    pub container: ContainerId,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.container)
+    }
+}
+
+/// A connection to one shim.
+pub trait Shim: Send + Sync {
+    /// Asks; DeadlineExceeded when it does not answer in time, Unavailable when the connection is gone.
+    fn request(
+        &self,
+        request: Request,
+        deadline: std::time::Duration,
+    ) -> BoxFuture<'static, Result<Response>>;
+}
+
+/// Bytes from a registry, from the offset that it honoured.
+pub struct Fetch {
+    /// Where the bytes begin.
+    pub offset: u64,
+    /// The bytes.
+    pub stream: BoxStream<'static, Result<Bytes>>,
+}
+
+/// A registry.
+pub trait RegistryPort: Send + Sync {
+    /// What a reference points at.
+    fn resolve<'a>(&'a self, reference: &'a Reference, plain_http: bool)
+    -> BoxFuture<'a, Result<Descriptor>>;
+    /// A small object whole, checked against its digest.
+    fn fetch_bytes<'a>(
+        &'a self,
+        reference: &'a Reference,
+        descriptor: &'a Descriptor,
+        plain_http: bool,
+    ) -> BoxFuture<'a, Result<Vec<u8>>>;
+    /// A blob from `offset` on.
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a Reference,
+        descriptor: &'a Descriptor,
+        offset: u64,
+        plain_http: bool,
+    ) -> BoxFuture<'a, Result<Fetch>>;
+}

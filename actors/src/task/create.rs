@@ -1,0 +1,241 @@
+//! Making a task: its row and intent, its directory, its shim, the container held before exec; then its actor, whose first act is to reattach.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bosun_storage::batch::Batch;
+use bosun_storage::key;
+use bosun_types::container::ContainerRecord;
+use bosun_types::event::Event;
+use bosun_types::mount::Mount;
+use bosun_types::operation::Intent;
+use bosun_types::shim::{CreateRequest, Request, Response};
+use bosun_types::stdio::{LOG_BYTES_MAX_DEFAULT, LOG_FILES_MAX_DEFAULT, LogTarget, Stdio};
+use bosun_types::task::{ProcessIdentity, StoredPhase, TaskRecord, TaskRequest};
+use bosun_types::{ContainerId, Error, NamespaceName, Result, Timestamp};
+use futures::future::BoxFuture;
+
+use super::{LOG_FILE, SHIM_DEADLINE, log_directory};
+use crate::core::{Core, Shared, blocking};
+use crate::operation::{self, CREATE_TASK, Operation, Plan};
+use crate::ports::Owner;
+use crate::{containers, snapshots, tree};
+
+/// Random bytes of a nonce.
+const NONCE_BYTES: usize = 8;
+
+/// In the container's writer: one at a time.
+pub(crate) async fn create(
+    core: &Shared,
+    namespace: NamespaceName,
+    id: ContainerId,
+    request: TaskRequest,
+) -> Result<()> {
+    let container = containers::get(core, &namespace, &id)?;
+    if super::record(core, &namespace, &id)?.is_some() {
+        return Err(Error::already_exists(format!("container {id} has a task")).with_hint("delete it first"));
+    }
+    check_stdio(&request.stdio)?;
+    let stdio = with_log(core, &namespace, &id, &request);
+    let record = TaskRecord {
+        namespace: namespace.clone(),
+        container: id.clone(),
+        nonce: nonce()?,
+        boot_id: core.host.boot_id(),
+        shim: None,
+        init: None,
+        stdio,
+        runtime: container.runtime.name.clone(),
+        phase: StoredPhase::Creating,
+        created_at: Timestamp::now(),
+        started_at: None,
+    };
+    let operation = operation::record(
+        core,
+        &namespace,
+        Intent::CreateTask { container: id.clone(), nonce: record.nonce.clone() },
+    );
+    let mut batch = Batch::new();
+    batch.open_operation(&operation).put(&record);
+    core.commit(batch).await?;
+    let creation = CreateTask::new(core, container, record, request.no_pivot_root)?;
+    if let Err(failure) = operation::perform(&creation).await {
+        let gone = |batch: &mut Batch| {
+            batch.delete::<TaskRecord>(key::task(&namespace, &id));
+        };
+        return Err(operation::close_failed(core, &operation, failure, gone).await);
+    }
+    creation.finish(operation.id).await
+}
+
+/// IO-6: a terminal has one output.
+fn check_stdio(stdio: &Stdio) -> Result<()> {
+    if stdio.terminal && stdio.stderr.is_some() {
+        return Err(Error::invalid_argument("a terminal has one output: stderr must not be given"));
+    }
+    for path in [&stdio.stdin, &stdio.stdout, &stdio.stderr].into_iter().flatten() {
+        if !path.starts_with('/') {
+            return Err(Error::invalid_argument(format!("stream path {path:?} is not absolute")));
+        }
+    }
+    Ok(())
+}
+
+fn with_log(core: &Core, namespace: &NamespaceName, id: &ContainerId, request: &TaskRequest) -> Stdio {
+    let mut stdio = request.stdio.clone();
+    if request.log_to_file && stdio.log.is_none() {
+        let path = log_directory(core, namespace, id).join(LOG_FILE).to_string_lossy().into_owned();
+        stdio.log =
+            Some(LogTarget { path, bytes_max: LOG_BYTES_MAX_DEFAULT, files_max: LOG_FILES_MAX_DEFAULT });
+    }
+    stdio
+}
+
+fn nonce() -> Result<String> {
+    let mut bytes = [0_u8; NONCE_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| Error::internal(format!("no random bytes: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// [`CREATE_TASK`].
+pub(crate) struct CreateTask {
+    core: Shared,
+    container: ContainerRecord,
+    record: TaskRecord,
+    mounts: Vec<Mount>,
+    no_pivot_root: bool,
+    made: Arc<Mutex<Made>>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Made {
+    shim: Option<ProcessIdentity>,
+    init: Option<ProcessIdentity>,
+}
+
+impl CreateTask {
+    /// From the rows: what the first try and recovery both start with.
+    pub(crate) fn new(
+        core: &Shared,
+        container: ContainerRecord,
+        record: TaskRecord,
+        no_pivot_root: bool,
+    ) -> Result<Self> {
+        let mounts = match (&container.snapshotter, &container.snapshot_key) {
+            (Some(snapshotter), Some(key)) => {
+                snapshots::mounts(core, &snapshots::get(core, &container.namespace, snapshotter, key)?)?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self { core: core.clone(), container, record, mounts, no_pivot_root, made: Arc::default() })
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { namespace: self.record.namespace.clone(), container: self.record.container.clone() }
+    }
+
+    fn made(&self) -> Made {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Made)) {
+        change(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    async fn make_directory(&self) -> Result<()> {
+        let (host, owner) = (Arc::clone(&self.core.host), self.owner());
+        let (nonce, spec) = (self.record.nonce.clone(), self.container.spec.clone());
+        let logs = self
+            .record
+            .stdio
+            .log
+            .as_ref()
+            .map(|_| log_directory(&self.core, &self.record.namespace, &self.record.container));
+        blocking(move || {
+            if let Some(logs) = logs {
+                let made = std::fs::create_dir_all(&logs);
+                made.map_err(|error| {
+                    Error::new(
+                        bosun_types::error::class_of_io(&error),
+                        format!("log directory {}: {error}", logs.display()),
+                    )
+                })?;
+            }
+            host.ensure_directory(&nonce, &owner, &spec)
+        })
+        .await
+    }
+
+    async fn spawn_shim(&self) -> Result<()> {
+        let shim = self.core.host.ensure_shim(&self.record.nonce, &self.owner()).await?;
+        self.set(|made| made.shim = Some(shim));
+        Ok(())
+    }
+
+    async fn create_process(&self) -> Result<()> {
+        let (shim, _notices) = self.core.host.connect(&self.record.nonce).await?;
+        let request = CreateRequest {
+            id: self.record.container.to_string(),
+            runtime: self.record.runtime.clone(),
+            rootfs: self.mounts.clone(),
+            stdio: self.record.stdio.clone(),
+            no_pivot_root: self.no_pivot_root,
+        };
+        match shim.request(Request::Create(request), SHIM_DEADLINE).await? {
+            Response::Process(init) => {
+                self.set(|made| made.init = Some(init));
+                Ok(())
+            }
+            other => Err(Error::internal(format!("the shim answered Create with {other:?}"))),
+        }
+    }
+
+    /// Ends what was started, and removes what was made of it.
+    async fn end_shim(&self) -> Result<()> {
+        self.core.host.clean_up(&self.record.nonce, &self.owner(), Some(&self.record)).await.map(drop)
+    }
+
+    /// The outcome: row, event, intent closed; then the actor.
+    pub(crate) async fn finish(&self, operation: bosun_types::OperationId) -> Result<()> {
+        let made = self.made();
+        let record = TaskRecord {
+            shim: made.shim,
+            init: made.init,
+            phase: StoredPhase::Created,
+            ..self.record.clone()
+        };
+        let event = Event::TaskCreate {
+            container_id: record.container.clone(),
+            bundle: self.core.host.directory(&record.nonce),
+            pid: made.init.map_or(0, |init| init.pid),
+        };
+        let mut batch = Batch::new();
+        batch.put(&record).close_operation(operation).publish(&record.namespace, event);
+        self.core.commit(batch).await?;
+        tree::start_task(&self.core, &record.namespace, &record.container).await
+    }
+}
+
+impl Operation for CreateTask {
+    fn plan(&self) -> &'static Plan {
+        &CREATE_TASK
+    }
+
+    fn forward(&self, step: usize) -> BoxFuture<'_, Result<()>> {
+        match step {
+            0 => Box::pin(self.make_directory()),
+            1 => Box::pin(self.spawn_shim()),
+            _ => Box::pin(self.create_process()),
+        }
+    }
+
+    fn undo(&self, step: usize) -> BoxFuture<'_, Result<()>> {
+        match step {
+            // The shim holds the container: ending it is the undo of both.
+            1 | 2 => Box::pin(self.end_shim()),
+            _ => {
+                let (host, nonce) = (Arc::clone(&self.core.host), self.record.nonce.clone());
+                Box::pin(blocking(move || host.ensure_no_directory(&nonce)))
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Init and the execs of one task, alike: a phase, and who waits for what.
+
+use std::collections::BTreeMap;
+
+use bosun_types::task::{ExecRecord, ExitStatus, ProcessInfo, ProcessStatus, StoredPhase, TaskRecord};
+use bosun_types::{Error, ExecId, Result};
+use ractor::RpcReplyPort;
+
+use super::WAITERS_MAX;
+use super::phase::Phase;
+
+/// One process of the task.
+pub(crate) struct Process {
+    pub phase: Phase,
+    /// Answered with the exit status.
+    waiters: Vec<RpcReplyPort<Result<ExitStatus>>>,
+    /// Answered when the start in flight is over: equal starts join.
+    pub starters: Vec<RpcReplyPort<Result<u32>>>,
+    /// An exit that was reported while its start was in flight: recorded after the start, so that events keep their order.
+    pub early_exit: Option<bosun_types::shim::ExitNotice>,
+}
+
+impl Process {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Self { phase, waiters: Vec::new(), starters: Vec::new(), early_exit: None }
+    }
+
+    /// Answers at once when it has ended, else when it does (TSK-12, TSK-13).
+    pub(crate) fn wait(&mut self, reply: RpcReplyPort<Result<ExitStatus>>) {
+        if let Some(exit) = self.phase.exit() {
+            let _ = reply.send(Ok(exit.clone()));
+            return;
+        }
+        // Callers that went away leave their ports behind.
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        if self.waiters.len() >= WAITERS_MAX {
+            let _ = reply.send(Err(Error::resource_exhausted(format!(
+                "{WAITERS_MAX} callers wait for this process already"
+            ))));
+            return;
+        }
+        self.waiters.push(reply);
+    }
+
+    /// Answers everyone who waits for its end.
+    pub(crate) fn answer_waiters(&mut self, exit: &ExitStatus) {
+        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(Ok(exit.clone()))));
+    }
+
+    /// Tells everyone who waits that it will never end, because it is gone.
+    pub(crate) fn refuse_waiters(&mut self, error: &Error) {
+        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(Err(error.clone()))));
+    }
+}
+
+/// All processes: init under `None`.
+pub(crate) type Processes = BTreeMap<Option<ExecId>, Process>;
+
+/// From the rows, as a restart finds them. A start in flight is recovery's or was never acknowledged: it shows as created.
+pub(crate) fn from_rows(task: &TaskRecord, execs: &[ExecRecord]) -> Processes {
+    let mut all = Processes::from([(None, Process::new(phase_of(&task.phase)))]);
+    all.extend(execs.iter().map(|exec| (Some(exec.id.clone()), Process::new(phase_of(&exec.phase)))));
+    all
+}
+
+fn phase_of(stored: &StoredPhase) -> Phase {
+    match stored {
+        StoredPhase::Creating => Phase::Creating,
+        StoredPhase::Created => Phase::Created,
+        StoredPhase::Running => Phase::Running,
+        StoredPhase::Paused => Phase::Paused,
+        StoredPhase::Stopped(exit) => Phase::Stopped(exit.clone()),
+    }
+}
+
+/// What is known of an exec. A frozen container's execs are frozen (TSK-23).
+pub(crate) fn exec_info(
+    exec: &ExecRecord,
+    process: &Process,
+    init: &Phase,
+    confirmed_at: Option<bosun_types::Timestamp>,
+) -> ProcessInfo {
+    let status = match (&process.phase, init) {
+        (phase, _) if phase.exit().is_some() => ProcessStatus::Stopped,
+        (_, Phase::Paused) => ProcessStatus::Paused,
+        _ if confirmed_at.is_none() => ProcessStatus::Recovering,
+        (phase, _) => phase.status(),
+    };
+    ProcessInfo {
+        container: exec.container.clone(),
+        exec: Some(exec.id.clone()),
+        pid: exec.identity.map_or(0, |identity| identity.pid),
+        status,
+        stdio: exec.stdio.clone(),
+        exit: process.phase.exit().cloned(),
+        created_at: exec.created_at,
+        started_at: None,
+        confirmed_at,
+    }
+}

@@ -1,0 +1,69 @@
+//! The first act of a task's actor, on every start: find the shim, or find out what became of the processes. Workers; each ends in one message.
+
+use std::time::Duration;
+
+use bosun_types::Error;
+use bosun_types::shim::{Notice, Request, Response};
+use ractor::ActorRef;
+
+use super::{SHIM_DEADLINE, TaskMessage};
+use crate::core::Shared;
+use crate::ports::Owner;
+use bosun_types::task::TaskRecord;
+
+/// Between two tries at a shim that lives but does not answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Connects to the shim; tells the actor.
+pub(crate) fn connect(core: Shared, record: TaskRecord, actor: ActorRef<TaskMessage>) {
+    tokio::spawn(async move {
+        let connected = core.host.connect(&record.nonce).await;
+        let _ = actor.send_message(TaskMessage::Connected(connected));
+    });
+}
+
+/// A shim that hangs: others are served meanwhile, and it is tried again.
+pub(crate) fn connect_later(core: Shared, record: TaskRecord, actor: ActorRef<TaskMessage>) {
+    tokio::spawn(async move {
+        tokio::time::sleep(RETRY).await;
+        connect(core, record, actor);
+    });
+}
+
+/// Passes the shim's notices on, and tells the actor when the connection is gone.
+pub(crate) fn follow(mut notices: tokio::sync::mpsc::Receiver<Notice>, actor: ActorRef<TaskMessage>) {
+    tokio::spawn(async move {
+        while let Some(notice) = notices.recv().await {
+            if actor.send_message(TaskMessage::Notice(notice)).is_err() {
+                return;
+            }
+        }
+        let _ = actor.send_message(TaskMessage::Disconnected);
+    });
+}
+
+/// Asks the shim for everything it knows.
+pub(crate) fn ask_state(shim: std::sync::Arc<dyn crate::ports::Shim>, actor: ActorRef<TaskMessage>) {
+    tokio::spawn(async move {
+        let state = match shim.request(Request::State, SHIM_DEADLINE).await {
+            Ok(Response::State(state)) => Ok(state),
+            Ok(other) => Err(Error::internal(format!("the shim answered State with {other:?}"))),
+            Err(error) => Err(error),
+        };
+        let _ = actor.send_message(TaskMessage::Known(state));
+    });
+}
+
+/// There is no shim: the exits it recorded are taken as if it had reported them; what is left of the container is ended, and the kernel is asked
+/// how init ended. The task's directory stays until the task is deleted.
+pub(crate) fn find_out(core: Shared, record: TaskRecord, actor: ActorRef<TaskMessage>) {
+    tokio::spawn(async move {
+        let recorded = core.host.exit_records(&record.nonce).unwrap_or_default();
+        for exit in recorded {
+            let _ = actor.send_message(TaskMessage::Notice(Notice::Exited(exit)));
+        }
+        let owner = Owner { namespace: record.namespace.clone(), container: record.container.clone() };
+        let lost = core.host.clean_up(&record.nonce, &owner, Some(&record)).await;
+        let _ = actor.send_message(TaskMessage::Lost(lost));
+    });
+}

@@ -1,0 +1,125 @@
+//! The writer of one noun: an actor that performs its noun's writes one after the other, so that a check and the commit that rests on it
+//! cannot be parted (unique names, parents that exist). Reads go to the store directly and never wait here.
+//!
+//! ```text
+//!   idle ──Write(job)──▶ writing ──committed──▶ idle        one job at a time; a job is at most a few commits long
+//! ```
+//!
+//! Supervised by `services` (images, content, snapshots, namespaces), by its namespace (containers) or by its container, permanent.
+//! Owns nothing that a restart could lose: the rows are in the store. A caller whose job was cut off by a restart is told Unavailable
+//! and looks up what became of it; a job that needs more than one commit is a logged operation, which recovery finishes or undoes.
+
+use std::time::Duration;
+
+use bosun_types::{Error, Result};
+use futures::future::BoxFuture;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+
+use crate::ask::ask;
+use crate::core::Shared;
+use crate::directory::Name;
+use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
+
+/// Jobs that may wait for one writer. More are refused: mailboxes have no limit of their own.
+const WAITING_MAX: usize = 256;
+
+/// A write: what it does with what is shared.
+pub type Job = Box<dyn FnOnce(Shared) -> BoxFuture<'static, ()> + Send>;
+
+/// What a writer is told.
+pub enum WriterMessage {
+    /// Perform this, and say when it is done.
+    Write(Job, RpcReplyPort<()>),
+}
+
+struct WriterActor;
+
+struct WriterData {
+    core: Shared,
+}
+
+impl Actor for WriterActor {
+    type Msg = WriterMessage;
+    type State = WriterData;
+    type Arguments = (Shared, Name);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<WriterMessage>,
+        (core, name): Self::Arguments,
+    ) -> Result<WriterData, ActorProcessingErr> {
+        core.directory.set(name, myself.get_cell());
+        Ok(WriterData { core })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<WriterMessage>,
+        message: WriterMessage,
+        data: &mut WriterData,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            WriterMessage::Write(job, done) => {
+                job(data.core.clone()).await;
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<WriterMessage>,
+        _: SupervisionEvent,
+        _: &mut WriterData,
+    ) -> Result<(), ActorProcessingErr> {
+        // It has no children; written out because ractor's default would end it with any.
+        Ok(())
+    }
+}
+
+/// A writer as a child.
+pub fn spec(core: &Shared, id: &str, name: Name) -> ChildSpec {
+    let core = core.clone();
+    ChildSpec {
+        id: id.to_owned(),
+        start: std::sync::Arc::new(move |parent: ActorCell| {
+            let arguments = (core.clone(), name.clone());
+            Box::pin(async move {
+                let spawned = Actor::spawn_linked(None, WriterActor, arguments, parent).await;
+                Ok(spawned.map_err(|error| Error::internal(error.to_string()))?.0.get_cell())
+            })
+        }),
+        restart: RestartType::Permanent,
+        shutdown: WORKER_SHUTDOWN,
+        supervisor: false,
+        detail: "writer".to_owned(),
+    }
+}
+
+/// Has the named writer perform `work`, and gives what came of it.
+pub async fn write<T, F, W>(core: &Shared, name: &Name, deadline: Duration, work: W) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+    W: FnOnce(Shared) -> F + Send + 'static,
+{
+    let actor: ActorRef<WriterMessage> = core.directory.require(name)?;
+    if actor.get_cell().get_status() == ractor::ActorStatus::Stopped {
+        return Err(Error::unavailable("it is restarting").with_hint("ask again"));
+    }
+    let permit = crate::ask::admit(name, WAITING_MAX)?;
+    let (answer, result) = tokio::sync::oneshot::channel();
+    let job: Job = Box::new(move |core| {
+        Box::pin(async move {
+            // The caller may be gone; the write is done all the same.
+            let _ = answer.send(work(core).await);
+            drop(permit);
+        })
+    });
+    ask(&actor, |reply| WriterMessage::Write(job, reply), deadline).await?;
+    result.await.unwrap_or_else(|_| {
+        Err(Error::unavailable("the writer restarted in the middle")
+            .with_hint("look whether it was done, then ask again"))
+    })
+}
