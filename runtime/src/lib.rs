@@ -9,6 +9,7 @@
 
 pub mod cgroup;
 pub mod error;
+pub mod mount;
 pub mod process;
 pub mod reaper;
 pub mod shim;
