@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
 use crate::daemon::Version;
-use crate::failure::Failure;
+use crate::failure::{Failure, answer};
 use crate::options::ConnectOptions;
 
 /// Pause between two tries to reach a daemon that is not there yet (CLT-1).
@@ -47,6 +47,7 @@ pub(crate) struct Scope {
     pub(crate) transfers: transfer_capnp::transfers::Client,
     pub(crate) content: content_capnp::content::Client,
     pub(crate) events: event_capnp::events::Client,
+    snapshots: RefCell<HashMap<String, snapshot_capnp::snapshots::Client>>,
 }
 
 impl Session {
@@ -129,6 +130,7 @@ impl Session {
             transfers: namespace.transfers_request().send().pipeline.get_transfers(),
             content: namespace.content_request().send().pipeline.get_content(),
             events: namespace.events_request().send().pipeline.get_events(),
+            snapshots: RefCell::default(),
             namespace,
         });
         self.scopes.borrow_mut().insert(name.clone(), Rc::clone(&scope));
@@ -150,13 +152,18 @@ impl Session {
     }
 
     /// A transfer's capability: the held one, or asked for by its number.
-    pub(crate) fn transfer(&self, namespace: &NamespaceName, id: u64) -> transfer_capnp::transfer::Client {
+    pub(crate) async fn transfer(
+        &self,
+        namespace: &NamespaceName,
+        id: u64,
+    ) -> Result<transfer_capnp::transfer::Client, Failure> {
         if let Some(held) = self.transfers.borrow().get(&(namespace.clone(), id)) {
-            return held.clone();
+            return Ok(held.clone());
         }
         let mut request = self.scope(namespace).transfers.get_request();
         request.get().set_id(id);
-        request.send().pipeline.get_transfer()
+        answer!(results, request);
+        Ok(results.get_transfer()?)
     }
 
     /// Says good-bye, so that the daemon sees an end and no error.
@@ -195,10 +202,20 @@ impl Scope {
         }
     }
 
-    pub(crate) fn snapshots(&self, snapshotter: &str) -> snapshot_capnp::snapshots::Client {
+    /// Not pipelined the first time: an unknown snapshotter is told as such.
+    pub(crate) async fn snapshots(
+        &self,
+        snapshotter: &str,
+    ) -> Result<snapshot_capnp::snapshots::Client, Failure> {
+        if let Some(known) = self.snapshots.borrow().get(snapshotter) {
+            return Ok(known.clone());
+        }
         let mut request = self.namespace.snapshots_request();
         request.get().set_snapshotter(snapshotter);
-        request.send().pipeline.get_snapshots()
+        answer!(results, request);
+        let snapshots = results.get_snapshots()?;
+        self.snapshots.borrow_mut().insert(snapshotter.to_owned(), snapshots.clone());
+        Ok(snapshots)
     }
 }
 

@@ -25,7 +25,7 @@ macro_rules! on_snapshots {
         $self
             .driver
             .call(move |session| async move {
-                let $snapshots = session.scope(&namespace).snapshots(&snapshotter);
+                let $snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
                 answer!($results, $request);
                 Ok($value)
             })
@@ -120,7 +120,7 @@ impl Snapshots {
         let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
         self.driver
             .call(move |session| async move {
-                let snapshots = session.scope(&namespace).snapshots(&snapshotter);
+                let snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
                 all_pages!(snapshots, list_request, get_records)
             })
             .await

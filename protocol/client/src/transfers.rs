@@ -119,7 +119,7 @@ macro_rules! on_transfer {
             .$how(move |session| {
                 let namespace = namespace.clone();
                 async move {
-                    answer!($results, session.transfer(&namespace, id).$request());
+                    answer!($results, session.transfer(&namespace, id).await?.$request());
                     Ok($value)
                 }
             })
@@ -165,7 +165,7 @@ impl Feed for Watch {
     type Cursor = transfer_capnp::progress_cursor::Client;
 
     async fn open(&mut self, session: &Session) -> Result<Self::Cursor, Failure> {
-        answer!(results, session.transfer(&self.namespace, self.id).watch_request());
+        answer!(results, session.transfer(&self.namespace, self.id).await?.watch_request());
         Ok(results.get_cursor()?)
     }
 

@@ -1,0 +1,159 @@
+//! `Containers` and `Container`.
+
+use std::rc::Rc;
+
+use bosun_actors::containers::{ContainerHandle, ContainersHandle, DeleteOptions};
+use bosun_protocol::Wire;
+use bosun_protocol::container_capnp::{container, containers};
+use bosun_protocol::convert::{length, read_parsed, read_texts, write_list};
+use bosun_types::container::ContainerRecord;
+use bosun_types::spec::ContainerRequest;
+use bosun_types::task::TaskRequest;
+use bosun_types::{ContainerId, Error};
+use capnp_rpc::new_client;
+
+use crate::connection::Held;
+use crate::page::{Wanted, label_bytes, paged};
+use crate::reply;
+use crate::task::Task;
+
+pub(crate) struct Containers {
+    held: Held,
+    handle: ContainersHandle,
+}
+
+impl Containers {
+    pub(crate) fn new(held: Held, handle: ContainersHandle) -> Self {
+        Self { held, handle }
+    }
+}
+
+type Done = Result<(), capnp::Error>;
+
+/// About what a record takes in a message.
+fn record_bytes(record: &ContainerRecord) -> usize {
+    let extensions: usize = record
+        .extensions
+        .iter()
+        .map(|(key, any)| key.len() + any.type_url.len() + any.value.len() + 64)
+        .sum();
+    record.spec.len() + label_bytes(&record.labels) + extensions + 512
+}
+
+impl containers::Server for Containers {
+    async fn create(
+        self: Rc<Self>,
+        params: containers::CreateParams,
+        mut results: containers::CreateResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = ContainerRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.create(request).await?)
+        };
+        let outcome = self.held.call("container.create", work).await?;
+        reply!(results, outcome, |record, out| {
+            let made = self.handle.get(record.id.clone());
+            record.write(out.reborrow().init_record());
+            out.set_container(new_client(Container { held, handle: made }));
+        })
+    }
+
+    async fn list(
+        self: Rc<Self>,
+        params: containers::ListParams,
+        mut results: containers::ListResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            paged(handle.list().await, &wanted, |record| record.id.to_string(), record_bytes)
+        };
+        let outcome = self.held.call("container.list", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_records(length(&page.records)));
+            page.write_next(out.init_page());
+        })
+    }
+
+    async fn get(self: Rc<Self>, params: containers::GetParams, mut results: containers::GetResults) -> Done {
+        let held = Held::new(&self.held)?;
+        let outcome: Result<ContainerId, Error> = read_parsed(params.get()?.get_id());
+        reply!(results, outcome, |id, out| {
+            out.set_container(new_client(Container { held, handle: self.handle.get(id) }));
+        })
+    }
+}
+
+pub(crate) struct Container {
+    held: Held,
+    handle: ContainerHandle,
+}
+
+impl container::Server for Container {
+    async fn record(
+        self: Rc<Self>,
+        _: container::RecordParams,
+        mut results: container::RecordResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("container.record", async move { Ok(handle.record().await?) }).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn update(
+        self: Rc<Self>,
+        params: container::UpdateParams,
+        mut results: container::UpdateResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let record = ContainerRecord::read(params.get_record()?)?;
+            Ok(handle.update(record, read_texts(params.get_paths())?).await?)
+        };
+        let outcome = self.held.call("container.update", work).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn delete(
+        self: Rc<Self>,
+        params: container::DeleteParams,
+        mut results: container::DeleteResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let snapshot = params.get()?.get_snapshot();
+            Ok(handle.delete(DeleteOptions { snapshot }).await?)
+        };
+        let outcome = self.held.call("container.delete", work).await?;
+        reply!(results, outcome)
+    }
+
+    async fn create_task(
+        self: Rc<Self>,
+        params: container::CreateTaskParams,
+        mut results: container::CreateTaskResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = TaskRequest::read(params.get()?.get_request()?)?;
+            let task = handle.create_task(request).await?;
+            let info = task.info().await?;
+            Ok((task, info))
+        };
+        let outcome = self.held.call("task.create", work).await?;
+        reply!(results, outcome, |(task, info), out| {
+            info.write(out.reborrow().init_info());
+            out.set_task(new_client(Task::new(held, task)));
+        })
+    }
+
+    async fn task(self: Rc<Self>, _: container::TaskParams, mut results: container::TaskResults) -> Done {
+        let task = Task::new(Held::new(&self.held)?, self.handle.task());
+        results.get().set_task(new_client(task));
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! `Images`.
+
+use std::rc::Rc;
+
+use bosun_actors::images::ImagesHandle;
+use bosun_protocol::Wire;
+use bosun_protocol::convert::{length, read_parsed, read_texts, write_list};
+use bosun_protocol::image_capnp::images;
+use bosun_types::ImageName;
+use bosun_types::image::ImageRecord;
+
+use crate::connection::Held;
+use crate::page::{Wanted, label_bytes, paged};
+use crate::reply;
+
+pub(crate) struct Images {
+    held: Held,
+    handle: ImagesHandle,
+}
+
+impl Images {
+    pub(crate) fn new(held: Held, handle: ImagesHandle) -> Self {
+        Self { held, handle }
+    }
+}
+
+type Done = Result<(), capnp::Error>;
+
+impl images::Server for Images {
+    async fn create(
+        self: Rc<Self>,
+        params: images::CreateParams,
+        mut results: images::CreateResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let image = ImageRecord::read(params.get()?.get_image()?)?;
+            Ok(handle.create(image).await?)
+        };
+        let outcome = self.held.call("image.create", work).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn get(self: Rc<Self>, params: images::GetParams, mut results: images::GetResults) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let name: ImageName = read_parsed(params.get()?.get_image())?;
+            Ok(handle.get(&name).await?)
+        };
+        let outcome = self.held.call("image.get", work).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn list(self: Rc<Self>, params: images::ListParams, mut results: images::ListResults) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            paged(
+                handle.list().await,
+                &wanted,
+                |record| record.name.to_string(),
+                |record| label_bytes(&record.labels) + record.name.as_str().len() + 256,
+            )
+        };
+        let outcome = self.held.call("image.list", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_records(length(&page.records)));
+            page.write_next(out.init_page());
+        })
+    }
+
+    async fn update(
+        self: Rc<Self>,
+        params: images::UpdateParams,
+        mut results: images::UpdateResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let (image, paths) = (ImageRecord::read(params.get_image()?)?, read_texts(params.get_paths())?);
+            Ok(handle.update(image, paths).await?)
+        };
+        let outcome = self.held.call("image.update", work).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn delete(
+        self: Rc<Self>,
+        params: images::DeleteParams,
+        mut results: images::DeleteResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let name: ImageName = read_parsed(params.get()?.get_image())?;
+            Ok(handle.delete(&name).await?)
+        };
+        let outcome = self.held.call("image.delete", work).await?;
+        reply!(results, outcome)
+    }
+}

@@ -1,0 +1,230 @@
+//! `Task`, `Process`, `LogCursor`.
+
+use std::rc::Rc;
+
+use bosun_actors::task::{LogStream, TaskHandle};
+use bosun_protocol::Wire;
+use bosun_protocol::convert::{length, read_parsed, write_list};
+use bosun_protocol::task_capnp::{log_cursor, process, task};
+use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::task::{ExecRequest, KillTarget};
+use bosun_types::{Error, ExecId};
+use capnp_rpc::new_client;
+
+use crate::connection::Held;
+use crate::cursor::{Lent, Source, batch};
+use crate::reply;
+
+/// About what a log record takes in a message beside its bytes.
+const LOG_RECORD_BYTES: usize = 40;
+
+type Done = Result<(), capnp::Error>;
+
+/// A terminal's width or height.
+fn characters(count: u32) -> Result<u16, Error> {
+    u16::try_from(count)
+        .map_err(|_| Error::invalid_argument(format!("a terminal of {count} characters is too large")))
+}
+
+/// Init with the rest of the task's methods, or an exec.
+pub(crate) struct Task {
+    held: Held,
+    handle: TaskHandle,
+    exec: Option<ExecId>,
+}
+
+impl Task {
+    pub(crate) fn new(held: Held, handle: TaskHandle) -> Self {
+        Self { held, handle, exec: None }
+    }
+
+    fn process(&self, held: Held, exec: ExecId) -> process::Client {
+        new_client(Self { held, handle: self.handle.clone(), exec: Some(exec) })
+    }
+
+    fn parts(&self) -> (TaskHandle, Option<ExecId>) {
+        (self.handle.clone(), self.exec.clone())
+    }
+}
+
+impl process::Server for Task {
+    async fn info(self: Rc<Self>, _: process::InfoParams, mut results: process::InfoResults) -> Done {
+        let (handle, exec) = self.parts();
+        let work = async move {
+            Ok(match &exec {
+                None => handle.info().await?,
+                Some(exec) => handle.exec_info(exec).await?,
+            })
+        };
+        let outcome = self.held.call("process.info", work).await?;
+        reply!(results, outcome, |info, out| info.write(out.init_info()))
+    }
+
+    async fn start(self: Rc<Self>, _: process::StartParams, mut results: process::StartResults) -> Done {
+        let (handle, exec) = self.parts();
+        let outcome = self.held.call("process.start", async move { Ok(handle.start(exec).await?) }).await?;
+        reply!(results, outcome, |pid, out| out.set_pid(pid))
+    }
+
+    async fn wait(self: Rc<Self>, _: process::WaitParams, mut results: process::WaitResults) -> Done {
+        let (handle, exec) = self.parts();
+        let outcome = self.held.wait("process.wait", async move { Ok(handle.wait(exec).await?) }).await?;
+        reply!(results, outcome, |exit, out| exit.write(out.init_exit()))
+    }
+
+    async fn kill(self: Rc<Self>, params: process::KillParams, mut results: process::KillResults) -> Done {
+        let (handle, exec) = self.parts();
+        let work = async move {
+            let params = params.get()?;
+            let target = match (exec, params.get_all()) {
+                (None, false) => KillTarget::Init,
+                (None, true) => KillTarget::All,
+                (Some(exec), false) => KillTarget::Exec(exec),
+                (Some(_), true) => {
+                    return Err(Error::invalid_argument("`all` is for init, not for an exec").into());
+                }
+            };
+            Ok(handle.kill(target, params.get_signal()).await?)
+        };
+        let outcome = self.held.call("process.kill", work).await?;
+        reply!(results, outcome)
+    }
+
+    async fn delete(self: Rc<Self>, _: process::DeleteParams, mut results: process::DeleteResults) -> Done {
+        let (handle, exec) = self.parts();
+        let work = async move {
+            Ok(match exec {
+                None => handle.delete().await?,
+                Some(exec) => handle.delete_exec(exec).await?,
+            })
+        };
+        let outcome = self.held.call("process.delete", work).await?;
+        reply!(results, outcome, |exit, out| {
+            if let Some(exit) = exit {
+                exit.write(out.init_exit());
+            }
+        })
+    }
+
+    async fn resize(
+        self: Rc<Self>,
+        params: process::ResizeParams,
+        mut results: process::ResizeResults,
+    ) -> Done {
+        let (handle, exec) = self.parts();
+        let work = async move {
+            let params = params.get()?;
+            let (width, height) = (characters(params.get_width())?, characters(params.get_height())?);
+            Ok(handle.resize(exec, width, height).await?)
+        };
+        let outcome = self.held.call("process.resize", work).await?;
+        reply!(results, outcome)
+    }
+
+    async fn close_stdin(
+        self: Rc<Self>,
+        _: process::CloseStdinParams,
+        mut results: process::CloseStdinResults,
+    ) -> Done {
+        let (handle, exec) = self.parts();
+        let work = async move { Ok(handle.close_stdin(exec).await?) };
+        let outcome = self.held.call("process.close_stdin", work).await?;
+        reply!(results, outcome)
+    }
+}
+
+impl task::Server for Task {
+    async fn exec(self: Rc<Self>, params: task::ExecParams, mut results: task::ExecResults) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = ExecRequest::read(params.get()?.get_request()?)?;
+            let id = request.id.clone();
+            handle.exec(request).await?;
+            Ok(id)
+        };
+        let outcome = self.held.call("task.exec", work).await?;
+        reply!(results, outcome, |id, out| out.set_process(Task::process(&self, held, id)))
+    }
+
+    async fn process(self: Rc<Self>, params: task::ProcessParams, mut results: task::ProcessResults) -> Done {
+        let held = Held::new(&self.held)?;
+        let outcome: Result<ExecId, Error> = read_parsed(params.get()?.get_exec());
+        reply!(results, outcome, |id, out| out.set_process(Task::process(&self, held, id)))
+    }
+
+    async fn execs(self: Rc<Self>, _: task::ExecsParams, mut results: task::ExecsResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("task.execs", async move { Ok(handle.execs().await?) }).await?;
+        reply!(results, outcome, |infos, out| write_list(&infos, out.init_infos(length(&infos))))
+    }
+
+    async fn pause(self: Rc<Self>, _: task::PauseParams, mut results: task::PauseResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("task.pause", async move { Ok(handle.pause().await?) }).await?;
+        reply!(results, outcome)
+    }
+
+    async fn resume(self: Rc<Self>, _: task::ResumeParams, mut results: task::ResumeResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("task.resume", async move { Ok(handle.resume().await?) }).await?;
+        reply!(results, outcome)
+    }
+
+    async fn pids(self: Rc<Self>, _: task::PidsParams, mut results: task::PidsResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("task.pids", async move { Ok(handle.pids().await?) }).await?;
+        reply!(results, outcome, |pids, out| write_list(&pids, out.init_pids(length(&pids))))
+    }
+
+    async fn logs(self: Rc<Self>, params: task::LogsParams, mut results: task::LogsResults) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = LogRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.logs(request).await?)
+        };
+        let outcome = self.held.call("task.logs", work).await?;
+        reply!(results, outcome, |stream, out| {
+            out.set_cursor(new_client(Logs { held, stream: Lent::new(Lines(stream)) }));
+        })
+    }
+}
+
+struct Lines(LogStream);
+
+impl Source for Lines {
+    type Item = LogRecord;
+
+    async fn next(&mut self) -> Result<Option<LogRecord>, Error> {
+        self.0.recv().await.transpose()
+    }
+
+    fn bytes(record: &LogRecord) -> usize {
+        record.bytes.len() + LOG_RECORD_BYTES
+    }
+}
+
+struct Logs {
+    held: Held,
+    stream: Lent<Lines>,
+}
+
+impl log_cursor::Server for Logs {
+    async fn next(
+        self: Rc<Self>,
+        params: log_cursor::NextParams,
+        mut results: log_cursor::NextResults,
+    ) -> Done {
+        let max = params.get()?.get_max();
+        let work = async {
+            let mut stream = self.stream.borrow()?;
+            batch(stream.get(), max).await
+        };
+        let outcome = self.held.wait("task.logs.next", work).await?;
+        reply!(results, outcome, |batch, out| {
+            out.set_end(batch.end);
+            write_list(&batch.items, out.init_records(length(&batch.items)));
+        })
+    }
+}

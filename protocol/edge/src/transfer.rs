@@ -1,0 +1,230 @@
+//! `Transfers`, `Transfer`, `ProgressCursor`, and the sink of an import.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bosun_actors::transfers::{TransferHandle, TransfersHandle};
+use bosun_protocol::Wire;
+use bosun_protocol::common_capnp::byte_sink;
+use bosun_protocol::convert::{length, write_list};
+use bosun_protocol::limits::CHUNK_BYTES_MAX;
+use bosun_protocol::transfer_capnp::{progress_cursor, transfer, transfers};
+use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress, TransferState};
+use bytes::Bytes;
+use capnp_rpc::new_client;
+use tokio::sync::{mpsc, watch};
+
+use crate::connection::{Fault, Held};
+use crate::cursor::Lent;
+use crate::page::{Wanted, paged};
+use crate::reply;
+
+/// Chunks of an import on their way to the transfer.
+const CHUNKS_WAITING_MAX: usize = 4;
+/// About what a part takes in a message.
+const PART_BYTES: usize = 256;
+
+type Done = Result<(), capnp::Error>;
+
+pub(crate) struct Transfers {
+    held: Held,
+    handle: TransfersHandle,
+}
+
+impl Transfers {
+    pub(crate) fn new(held: Held, handle: TransfersHandle) -> Self {
+        Self { held, handle }
+    }
+}
+
+impl transfers::Server for Transfers {
+    async fn pull(
+        self: Rc<Self>,
+        params: transfers::PullParams,
+        mut results: transfers::PullResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = PullRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.pull(request).await?)
+        };
+        let outcome = self.held.call("transfer.pull", work).await?;
+        reply!(results, outcome, |handle, out| {
+            out.set_id(handle.id());
+            out.set_transfer(new_client(Transfer { held, handle }));
+        })
+    }
+
+    async fn import(
+        self: Rc<Self>,
+        params: transfers::ImportParams,
+        mut results: transfers::ImportResults,
+    ) -> Done {
+        let (held, sink_held) = (Held::new(&self.held)?, Held::new(&self.held)?);
+        let handle = self.handle.clone();
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let work = async move {
+            let request = ImportRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.import(request, receiver).await?)
+        };
+        let outcome = self.held.call("transfer.import", work).await?;
+        reply!(results, outcome, |handle, out| {
+            out.set_id(handle.id());
+            let sink = Sink {
+                held: sink_held,
+                bytes: RefCell::new(Some(sender)),
+                ended: Cell::new(false),
+                handle: handle.clone(),
+            };
+            out.set_sink(new_client(sink));
+            out.set_transfer(new_client(Transfer { held, handle }));
+        })
+    }
+
+    async fn list(
+        self: Rc<Self>,
+        params: transfers::ListParams,
+        mut results: transfers::ListResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            paged(
+                handle.list().await,
+                &wanted,
+                |progress| format!("{:020}", progress.id),
+                |progress| progress.parts.len() * PART_BYTES + 512,
+            )
+        };
+        let outcome = self.held.call("transfer.list", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_transfers(length(&page.records)));
+            page.write_next(out.init_page());
+        })
+    }
+
+    async fn get(self: Rc<Self>, params: transfers::GetParams, mut results: transfers::GetResults) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let id = params.get()?.get_id();
+            Ok(handle.get(id).await?)
+        };
+        let outcome = self.held.call("transfer.get", work).await?;
+        reply!(results, outcome, |handle, out| out.set_transfer(new_client(Transfer { held, handle })))
+    }
+}
+
+struct Transfer {
+    held: Held,
+    handle: TransferHandle,
+}
+
+impl transfer::Server for Transfer {
+    async fn progress(
+        self: Rc<Self>,
+        _: transfer::ProgressParams,
+        mut results: transfer::ProgressResults,
+    ) -> Done {
+        self.handle.progress().write(results.get().init_progress());
+        Ok(())
+    }
+
+    async fn watch(self: Rc<Self>, _: transfer::WatchParams, mut results: transfer::WatchResults) -> Done {
+        let held = Held::new(&self.held)?;
+        let mut states = self.handle.watch();
+        states.mark_changed();
+        results.get().set_cursor(new_client(Cursor { held, states: Lent::new(states) }));
+        Ok(())
+    }
+
+    async fn wait(self: Rc<Self>, _: transfer::WaitParams, mut results: transfer::WaitResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.wait("transfer.wait", async move { Ok(handle.wait().await?) }).await?;
+        reply!(results, outcome, |images, out| write_list(&images, out.init_images(length(&images))))
+    }
+
+    async fn cancel(self: Rc<Self>, _: transfer::CancelParams, mut results: transfer::CancelResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("transfer.cancel", async move { Ok(handle.cancel().await?) }).await?;
+        reply!(results, outcome)
+    }
+}
+
+struct Cursor {
+    held: Held,
+    states: Lent<watch::Receiver<TransferProgress>>,
+}
+
+impl progress_cursor::Server for Cursor {
+    async fn next(
+        self: Rc<Self>,
+        _: progress_cursor::NextParams,
+        mut results: progress_cursor::NextResults,
+    ) -> Done {
+        let work = async {
+            let mut states = self.states.borrow()?;
+            let states = states.get();
+            if states.changed().await.is_err() {
+                return Ok((None, true));
+            }
+            let progress = states.borrow_and_update().clone();
+            let end = !matches!(progress.state, TransferState::Running);
+            Ok::<_, Fault>((Some(progress), end))
+        };
+        let outcome = self.held.wait("transfer.watch", work).await?;
+        reply!(results, outcome, |(progress, end), out| {
+            out.set_end(end);
+            if let Some(progress) = progress {
+                progress.write(out.init_progress());
+            }
+        })
+    }
+}
+
+/// Where a client writes an archive.
+struct Sink {
+    held: Held,
+    bytes: RefCell<Option<mpsc::Sender<Bytes>>>,
+    ended: Cell<bool>,
+    handle: TransferHandle,
+}
+
+impl byte_sink::Server for Sink {
+    async fn write(self: Rc<Self>, params: byte_sink::WriteParams) -> Done {
+        let bytes = params.get()?.get_bytes()?;
+        if bytes.len() > CHUNK_BYTES_MAX {
+            return Err(capnp::Error::failed(format!("a chunk has at most {CHUNK_BYTES_MAX} bytes")));
+        }
+        let _room = self.held.bulk(bytes.len())?;
+        let sender = self.bytes.borrow().clone();
+        let Some(sender) = sender else {
+            return Err(capnp::Error::failed("written after the end".to_owned()));
+        };
+        let sent = sender.send(Bytes::copy_from_slice(bytes)).await;
+        sent.map_err(|_| capnp::Error::failed("the import has ended".to_owned()))
+    }
+
+    async fn end(self: Rc<Self>, _: byte_sink::EndParams, _: byte_sink::EndResults) -> Done {
+        self.ended.set(true);
+        self.bytes.borrow_mut().take();
+        Ok(())
+    }
+}
+
+impl Drop for Sink {
+    /// Without an end the archive is not whole: what looks like its end must not be taken for it.
+    fn drop(&mut self) {
+        if self.ended.get() {
+            return;
+        }
+        let (handle, bytes) = (self.handle.clone(), self.bytes.borrow_mut().take());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = handle.cancel().await {
+                tracing::debug!(%error, "an import that its client left was not cancelled");
+            }
+            drop(bytes);
+        });
+    }
+}
