@@ -8,8 +8,10 @@
 //! What is blocking says so; actors call it from a worker.
 
 pub mod cgroup;
+pub mod clean_up;
 pub mod error;
 pub mod mount;
+pub mod observe;
 pub mod process;
 pub mod reaper;
 pub mod shim;

@@ -1,0 +1,220 @@
+//! What the daemon does for a task whose shim is gone or has to go: end everything of it, find out how init ended, and
+//! leave nothing on the host but the task's directory, which keeps the exit record until the daemon's commit of it is
+//! durable ([`TaskDirectory::ensure_not`] comes after that).
+//!
+//! Only what is proven to be the task's is touched: processes by pid and start time, the shim by its beacon or by the
+//! nonce in its command line, cgroups by the path that the task's own spec names. Every step may be repeated, and the
+//! whole from any point: crash points lie between them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bosun_faults::point;
+use bosun_types::container::RUNTIME_EMBEDDED;
+use bosun_types::shim::{ExitNotice, ShimBeacon, file};
+use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity};
+use bosun_types::{Error, Timestamp};
+use nix::sys::signal::Signal;
+
+use crate::cgroup::Cgroups;
+use crate::error::Result;
+use crate::observe;
+use crate::process::{self, KernelStatus, PidFd};
+use crate::reaper::Reaper;
+use crate::task_directory::TaskDirectory;
+
+/// How long a killed process may take to end.
+const END_WAIT: Duration = Duration::from_secs(10);
+/// How long whoever became the parent of init may take to reap it; only then does the kernel tell the status.
+const REAP_WAIT: Duration = Duration::from_secs(3);
+/// Pause between looks at the kernel's status; there is nothing to wait on.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long an OCI runtime's `delete` may take.
+const RUNTIME_WAIT: Duration = Duration::from_secs(10);
+
+/// What is known of the task beside its directory; what is not known is looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Container id as the OCI runtime knows it.
+    pub id: String,
+    /// The shim, from the record.
+    pub shim: Option<ProcessIdentity>,
+    /// Init, from the record.
+    pub init: Option<ProcessIdentity>,
+    /// OCI runtime, from the record.
+    pub runtime: Option<String>,
+}
+
+/// See the module. Gives how init ended; `None` when there is no sign that it ever was.
+pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Option<ExitStatus>> {
+    let beacon = directory.beacon().unwrap_or_else(|error| {
+        tracing::warn!(nonce = directory.nonce(), %error, "the beacon is damaged; going by the record alone");
+        None
+    });
+    let reaper = Reaper::start()?;
+    // Before anything is killed: a descriptor that is open tells the status later.
+    let init = known.init.or(beacon.as_ref().and_then(|it| it.init));
+    let init_descriptor = init.as_ref().map(PidFd::open).transpose()?.flatten();
+    point("clean_up.kill_shim.before")?;
+    kill_shim(directory, known, beacon.as_ref()).await?;
+    point("clean_up.kill_shim.after")?;
+    // Looked at only now: the shim may have recorded the exit in its last moment.
+    let recorded = directory.exit_records()?.into_iter().find(|it| it.exec.is_none());
+    point("clean_up.kill_container.before")?;
+    let cgroup = cgroup_path(directory, beacon.as_ref());
+    kill_container(init_descriptor.as_ref(), cgroup.as_deref()).await?;
+    point("clean_up.kill_container.after")?;
+    let status = match (recorded, init) {
+        (Some(recorded), _) => Some(recorded.status),
+        (None, None) => None,
+        (None, Some(init)) => {
+            let status = find_status(&init, init_descriptor.as_ref(), &reaper).await;
+            Some(record(directory, init, status)?)
+        }
+    };
+    point("clean_up.delete_runtime_state.before")?;
+    let runtime = known.runtime.clone().or(beacon.and_then(|it| it.runtime));
+    delete_runtime_state(directory, &known.id, runtime.as_deref(), &reaper).await;
+    point("clean_up.delete_runtime_state.after")?;
+    if let Some(path) = cgroup {
+        on_worker(move || Cgroups::detect()?.group(&path)?.ensure_removed()).await?;
+    }
+    point("clean_up.remove_cgroup.after")?;
+    Ok(status)
+}
+
+/// Ends the shims of this task: the one that the beacon or the record names, and any that runs with its nonce.
+async fn kill_shim(directory: &TaskDirectory, known: &Known, beacon: Option<&ShimBeacon>) -> Result<()> {
+    let nonce = directory.nonce().to_owned();
+    let state = directory.path().parent().and_then(Path::parent).unwrap_or(directory.path()).to_owned();
+    let mut shims: Vec<ProcessIdentity> = known.shim.into_iter().chain(beacon.map(|it| it.shim)).collect();
+    // The search of all processes is for a shim that died, or was not heard of, before its beacon was written.
+    if !shims.iter().any(process::alive) {
+        let running = on_worker(move || Ok(observe::shims(&state))).await?;
+        shims.extend(running.into_iter().filter(|it| it.nonce == nonce).map(|it| it.process));
+    }
+    for shim in &shims {
+        let Some(descriptor) = PidFd::open(shim)? else { continue };
+        descriptor.kill(Signal::SIGKILL)?;
+        ended(&descriptor, "the shim").await?;
+    }
+    Ok(())
+}
+
+async fn kill_container(init: Option<&PidFd>, cgroup: Option<&str>) -> Result<()> {
+    if let Some(init) = init {
+        init.kill(Signal::SIGKILL)?;
+    }
+    // Thaws as well: what is frozen dies only then.
+    if let Some(path) = cgroup {
+        let path = path.to_owned();
+        on_worker(move || Cgroups::detect()?.group(&path)?.kill_all()).await?;
+    }
+    match init {
+        Some(init) => ended(init, "init").await,
+        None => Ok(()),
+    }
+}
+
+async fn ended(descriptor: &PidFd, what: &str) -> Result<()> {
+    match tokio::time::timeout(END_WAIT, descriptor.exited()).await {
+        Ok(result) => result,
+        Err(_) => {
+            let pid = descriptor.identity().pid;
+            let message = format!("{what} (process {pid}) does not end after SIGKILL");
+            let hint = "it is in uninterruptible sleep (a dead network disk?); it is tried again";
+            Err(Error::unavailable(message).with_hint(hint).into())
+        }
+    }
+}
+
+/// How init ended, from whoever reaped it: this daemon, or by way of the kernel's memory.
+async fn find_status(init: &ProcessIdentity, descriptor: Option<&PidFd>, reaper: &Reaper) -> ExitStatus {
+    let give_up = Instant::now() + REAP_WAIT;
+    let why = loop {
+        if let Some(status) = reaper.status(init) {
+            return status;
+        }
+        let Some(descriptor) = descriptor else {
+            break "it had ended when the daemon looked, and its shim was gone";
+        };
+        match descriptor.exit_status() {
+            KernelStatus::Ended(cause) => return ExitStatus { cause, exited_at: Timestamp::now() },
+            KernelStatus::NotTold => {
+                break "its shim was gone, and this kernel does not tell others (before 6.15)";
+            }
+            KernelStatus::NotYet if Instant::now() < give_up => tokio::time::sleep(LOOK_AGAIN).await,
+            KernelStatus::NotYet => break "its shim was gone, and its new parent does not reap it",
+        }
+    };
+    ExitStatus { cause: ExitCause::Unknown(why.to_owned()), exited_at: Timestamp::now() }
+}
+
+/// Kept until the daemon's own commit: another crash must not make another status of it (I4).
+fn record(directory: &TaskDirectory, init: ProcessIdentity, status: ExitStatus) -> Result<ExitStatus> {
+    if !directory.exists() {
+        return Ok(status);
+    }
+    Ok(directory.ensure_exit_record(&ExitNotice { exec: None, process: init, status })?.status)
+}
+
+/// The cgroup of the task: what the shim gave the OCI runtime, else what the task's spec asks for.
+fn cgroup_path(directory: &TaskDirectory, beacon: Option<&ShimBeacon>) -> Option<String> {
+    beacon.and_then(|it| it.cgroup_path.clone()).or_else(|| {
+        let bytes = std::fs::read(directory.path().join(file::CONFIG)).ok()?;
+        let spec: oci_spec::runtime::Spec = serde_json::from_slice(&bytes).ok()?;
+        let path = spec.linux().as_ref()?.cgroups_path().as_ref()?.to_str()?.to_owned();
+        // Without the beacon's word, nothing proves that the group is this container's alone but its name.
+        let (namespace, container) = directory.owner().ok()??;
+        path.ends_with(&format!("/{namespace}/{container}")).then_some(path)
+    })
+}
+
+/// What an external OCI runtime keeps lies in the task's directory and goes with it; its `delete` is asked for what it
+/// may keep elsewhere. A runtime that is missing or fails is no reason to stop (F19).
+async fn delete_runtime_state(
+    directory: &TaskDirectory,
+    id: &str,
+    runtime: Option<&str>,
+    reaper: &Arc<Reaper>,
+) {
+    let Some(runtime) = runtime.filter(|it| *it != RUNTIME_EMBEDDED) else { return };
+    let root = directory.path().join(file::RUNTIME_ROOT);
+    if id.is_empty() || !root.join(id).exists() {
+        return;
+    }
+    let mut command = Command::new(runtime);
+    command.arg("--root").arg(&root).args(["delete", "--force", id]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let spawning = reaper.clone();
+    let started = tokio::task::spawn_blocking(move || spawning.spawn(&mut command)).await;
+    let child = match started {
+        Ok(Ok(child)) => child,
+        failed => {
+            tracing::warn!(
+                runtime,
+                id,
+                ?failed,
+                "the OCI runtime cannot be run; its state goes with the directory"
+            );
+            return;
+        }
+    };
+    match tokio::time::timeout(RUNTIME_WAIT, reaper.wait(&child)).await {
+        Ok(ExitStatus { cause: ExitCause::Code(0), .. }) => {}
+        Ok(status) => tracing::warn!(runtime, id, cause = ?status.cause, "the OCI runtime's delete failed"),
+        Err(_) => {
+            tracing::warn!(runtime, id, "the OCI runtime's delete hangs; it is killed");
+            let _ = process::kill(&child, Signal::SIGKILL);
+        }
+    }
+}
+
+async fn on_worker<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::internal(format!("clean-up: {error}")).into()),
+    }
+}
