@@ -9,6 +9,7 @@ pub mod core;
 pub mod daemon;
 pub mod directory;
 pub mod events;
+pub mod host;
 pub mod images;
 mod mask;
 pub mod namespaces;

@@ -8,6 +8,9 @@ mod options;
 pub use detached::detached;
 pub use options::{MountOptions, parse};
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +67,13 @@ fn perform_one(it: &Mount, target: &Path) -> nix::Result<()> {
         mount(None::<&str>, target, None::<&str>, propagation, None::<&str>)?;
     }
     Ok(())
+}
+
+/// A directory of the host as a root to look below, nothing more.
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+    Ok(options.open(path).context(|| format!("open {}", path.display()))?.into())
 }
 
 /// Takes everything off `target`; nothing mounted, or nothing there, is success. Blocking, for seconds when it is busy.

@@ -1,0 +1,205 @@
+//! The real host behind [`TaskHost`]: `bosun-runtime` below one state directory. Words are translated here and nothing is decided.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bosun_runtime::clean_up::{self, Known};
+use bosun_runtime::shim::{ShimConnection, ShimLauncher};
+use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
+use bosun_runtime::task_directory::TaskDirectory;
+use bosun_runtime::{mount, observe, process};
+use bosun_types::shim::{ExitNotice, Notice, Request, Response, file};
+use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::{Error, Result};
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::ports::{Owner, RootPath, Shim, SpecInput, TaskHost};
+
+/// How long a new shim may take until it listens.
+const SHIM_START: Duration = Duration::from_secs(10);
+/// How long a shim may take to greet.
+const SHIM_GREETING: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub struct RealHost {
+    state: PathBuf,
+    launcher: ShimLauncher,
+}
+
+impl RealHost {
+    /// Below `state`, with shims of this binary. Starts the process's reaper: from now on children of the daemon are
+    /// started through `bosun_runtime::reaper` only. Takes temporary mounts that an earlier daemon left.
+    pub fn new(state: PathBuf, shim_binary: PathBuf) -> Result<Self> {
+        let state = std::path::absolute(&state).map_err(|error| {
+            Error::invalid_argument(format!("state directory {}: {error}", state.display()))
+        })?;
+        for error in mount::ensure_no_temporary(&state) {
+            tracing::warn!(%error, "a temporary mount of an earlier daemon stays");
+        }
+        Ok(Self { state, launcher: ShimLauncher::new(shim_binary)? })
+    }
+
+    fn at(&self, nonce: &str) -> Result<TaskDirectory> {
+        Ok(TaskDirectory::of(&self.state, nonce)?)
+    }
+
+    fn beacon_shim(directory: &TaskDirectory) -> Option<ProcessIdentity> {
+        let shim = directory.beacon().ok().flatten()?.shim;
+        process::alive(&shim).then_some(shim)
+    }
+
+    async fn start_shim(&self, nonce: &str, owner: &Owner) -> Result<ProcessIdentity> {
+        let directory = self.at(nonce)?;
+        if let Some(shim) = Self::beacon_shim(&directory) {
+            return Ok(shim);
+        }
+        let started = self.launcher.spawn(&directory, &owner.namespace, &owner.container, SHIM_START).await;
+        match started {
+            Ok(shim) => Ok(shim),
+            // One that an earlier daemon started may have been on its way: a directory takes one shim only.
+            Err(error) => Self::beacon_shim(&directory).ok_or_else(|| error.into()),
+        }
+    }
+
+    async fn connect_shim(&self, nonce: &str) -> Result<(Arc<dyn Shim>, mpsc::Receiver<Notice>)> {
+        let directory = self.at(nonce)?;
+        match ShimConnection::connect(directory.path(), nonce, SHIM_GREETING).await {
+            Ok((connection, notices)) => Ok((Arc::new(ConnectedShim(connection)), notices)),
+            Err(error) => {
+                let error = Error::from(error);
+                // The socket of a dead shim refuses like one that is not up yet; the process tells which.
+                match self.live_shim(nonce) {
+                    Some(_) => Err(error),
+                    None => {
+                        Err(Error::not_found(format!("the shim of task {nonce} is gone: {}", error.message)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl TaskHost for RealHost {
+    fn ensure_directory(&self, nonce: &str, owner: &Owner, spec: &[u8]) -> Result<()> {
+        TaskDirectory::ensure(&self.state, nonce, (&owner.namespace, &owner.container), spec)?;
+        Ok(())
+    }
+
+    fn ensure_no_directory(&self, nonce: &str) -> Result<()> {
+        Ok(self.at(nonce)?.ensure_not()?)
+    }
+
+    fn directory(&self, nonce: &str) -> String {
+        self.at(nonce).map_or_else(|_| String::new(), |it| it.path().display().to_string())
+    }
+
+    fn directories(&self) -> Result<Vec<String>> {
+        Ok(TaskDirectory::list(&self.state)?.into_iter().map(|it| it.nonce().to_owned()).collect())
+    }
+
+    fn ensure_shim<'a>(&'a self, nonce: &'a str, owner: &'a Owner) -> BoxFuture<'a, Result<ProcessIdentity>> {
+        Box::pin(self.start_shim(nonce, owner))
+    }
+
+    fn connect<'a>(
+        &'a self,
+        nonce: &'a str,
+    ) -> BoxFuture<'a, Result<(Arc<dyn Shim>, mpsc::Receiver<Notice>)>> {
+        Box::pin(self.connect_shim(nonce))
+    }
+
+    fn live_shim(&self, nonce: &str) -> Option<ProcessIdentity> {
+        let directory = self.at(nonce).ok()?;
+        match directory.beacon() {
+            Ok(Some(beacon)) => process::alive(&beacon.shim).then_some(beacon.shim),
+            // Died before its beacon, or not there yet: look for a process with the nonce.
+            _ => observe::shims(&self.state).into_iter().find(|it| it.nonce == nonce).map(|it| it.process),
+        }
+    }
+
+    fn exit_records(&self, nonce: &str) -> Result<Vec<ExitNotice>> {
+        Ok(self.at(nonce)?.exit_records()?)
+    }
+
+    fn clean_up<'a>(
+        &'a self,
+        nonce: &'a str,
+        owner: &'a Owner,
+        record: Option<&'a TaskRecord>,
+    ) -> BoxFuture<'a, Result<Option<ExitStatus>>> {
+        let known = Known {
+            id: owner.container.to_string(),
+            shim: record.and_then(|it| it.shim),
+            init: record.and_then(|it| it.init),
+            runtime: record.map(|it| it.runtime.clone()),
+        };
+        Box::pin(async move { Ok(clean_up::clean_up(&self.at(nonce)?, &known).await?) })
+    }
+
+    fn boot_id(&self) -> String {
+        bosun_runtime::boot_id()
+    }
+
+    fn build_spec(&self, input: SpecInput) -> BoxFuture<'_, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let built = tokio::task::spawn_blocking(move || build_spec(&input)).await;
+            built.map_err(|error| Error::internal(format!("building a spec: {error}")))?
+        })
+    }
+
+    fn exec_process(&self, spec: &[u8], process: &ExecProcess, terminal: bool) -> Result<Vec<u8>> {
+        Ok(spec::exec_process(spec, process, terminal, None)?)
+    }
+
+    fn logs(
+        &self,
+        path: PathBuf,
+        request: LogRequest,
+        done: BoxFuture<'static, ()>,
+    ) -> mpsc::Receiver<Result<LogRecord>> {
+        bosun_runtime::log::read(path, request, done)
+    }
+}
+
+fn build_spec(input: &SpecInput) -> Result<Vec<u8>> {
+    let image = input.process.as_ref().map(|it| ImageProcessConfig {
+        user: it.user.clone(),
+        env: it.env.clone(),
+        entrypoint: it.entrypoint.clone(),
+        cmd: it.cmd.clone(),
+        working_dir: it.working_dir.clone(),
+    });
+    let (root_path, root) = match &input.root {
+        RootPath::Mounts(mounts) => (file::ROOTFS.to_owned(), mount::detached(mounts)),
+        RootPath::Directory(path) => (path.clone(), mount::open_root(Path::new(path))),
+    };
+    // Numbers can be resolved without; a name then fails with a text of its own.
+    let root = root
+        .inspect_err(
+            |error| tracing::warn!(container = %input.id, %error, "the root cannot be read for user names"),
+        )
+        .ok();
+    let context = SpecContext {
+        namespace: &input.namespace,
+        id: &input.id,
+        cgroup_parent: &input.cgroup_parent,
+        root_path: &root_path,
+        root: root.as_ref().map(OwnedFd::as_fd),
+    };
+    Ok(spec::to_json(&spec::build(&input.options, image.as_ref(), &context)?)?)
+}
+
+/// One connection.
+struct ConnectedShim(ShimConnection);
+
+impl Shim for ConnectedShim {
+    fn request(&self, request: Request, deadline: Duration) -> BoxFuture<'static, Result<Response>> {
+        let connection = self.0.clone();
+        Box::pin(async move { Ok(connection.request(request, deadline).await?) })
+    }
+}
