@@ -115,6 +115,11 @@ impl PidFd {
     }
 }
 
+/// Registers a descriptor to wait until it is readable.
+pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    sys::watch(descriptor)
+}
+
 /// A wait status as the kernel writes it.
 pub(crate) fn cause_of(raw: i32) -> ExitCause {
     let byte = |value: i32| u8::try_from(value & 0xff).unwrap_or(u8::MAX);
