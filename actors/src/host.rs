@@ -152,8 +152,15 @@ impl TaskHost for RealHost {
         })
     }
 
-    fn exec_process(&self, spec: &[u8], process: &ExecProcess, terminal: bool) -> Result<Vec<u8>> {
-        Ok(spec::exec_process(spec, process, terminal, None)?)
+    fn exec_process(
+        &self,
+        spec: &[u8],
+        process: &ExecProcess,
+        terminal: bool,
+        init: Option<ProcessIdentity>,
+    ) -> Result<Vec<u8>> {
+        let root = init.filter(bosun_runtime::process::alive).and_then(|init| std::fs::File::open(format!("/proc/{}/root", init.pid)).ok());
+        Ok(spec::exec_process(spec, process, terminal, root.as_ref().map(std::os::fd::AsFd::as_fd))?)
     }
 
     fn logs(

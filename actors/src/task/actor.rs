@@ -554,7 +554,7 @@ impl TaskData {
         }
         let container = crate::containers::get(&self.core, &self.record.namespace, &self.record.container)?;
         let process =
-            self.core.host.exec_process(&container.spec, &request.process, request.stdio.terminal)?;
+            self.core.host.exec_process(&container.spec, &request.process, request.stdio.terminal, self.record.init)?;
         Ok(ExecRecord {
             namespace: self.record.namespace.clone(),
             container: self.record.container.clone(),

@@ -1,1 +1,127 @@
-//! (being written)
+//! Wiring: which real thing goes behind which port, in which order everything starts and stops.
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bosun_actors::daemon::{Daemon, DaemonOptions};
+use bosun_actors::host::RealHost;
+use bosun_actors::registry::RealRegistry;
+use bosun_edge::{Edge, EdgeOptions};
+use bosun_storage::content::ContentStore;
+use bosun_storage::snapshotter::Snapshotter;
+use bosun_storage::snapshotter::overlay::Overlay;
+use bosun_storage::store::{Store, StoreHealth, StoreOptions};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+
+use crate::config::Config;
+use crate::signals;
+
+/// Both directories hold what is root's alone (CVE-2021-41103, CVE-2024-25621).
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Every crash point of every registered operation, `<operation>.<step>`.
+pub fn crash_points() -> Vec<String> {
+    let plans = bosun_actors::operation::registry();
+    plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| format!("{}.{step}", plan.name))).collect()
+}
+
+/// What concerns the whole process, before any thread starts.
+pub fn prepare_process(config: &Config) -> anyhow::Result<()> {
+    umask(Mode::from_bits_truncate(0o077));
+    // Every shim's connection, every blob and layer in flight is a descriptor.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    // The orphans of a killed shim come to us: we reap them, and the kernel tells us how they ended.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    if config.oom_score != 0 {
+        let text = config.oom_score.to_string();
+        std::fs::write("/proc/self/oom_score_adj", text).context("cannot set oom_score")?;
+    }
+    bosun_registry::install_crypto_provider();
+    Ok(())
+}
+
+/// Opens, starts, serves until a signal, stops in reverse order.
+pub async fn serve(config: &Config) -> anyhow::Result<()> {
+    for directory in [&config.root, &config.state] {
+        private_directory(directory)?;
+    }
+    let store = open_store(config)?;
+    let content = ContentStore::open(&config.root).map_err(bosun_types::Error::from)?;
+    let overlay: Arc<dyn Snapshotter> =
+        Arc::new(Overlay::open(&config.root.join("snapshots/overlayfs")).map_err(bosun_types::Error::from)?);
+    let daemon = Daemon::start(DaemonOptions {
+        root: config.root.clone(),
+        state: config.state.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
+        revision: option_env!("BOSUN_REVISION").unwrap_or_default().to_owned(),
+        store,
+        content,
+        snapshotters: vec![overlay],
+        host: Arc::new(RealHost::new(&config.state, &shim(config)?, &config.cgroup_parent)?),
+        registry: Arc::new(RealRegistry::new()?),
+    })
+    .await?;
+    let edge = Edge::start(
+        daemon.clone(),
+        EdgeOptions {
+            address: config.address(),
+            mode: config.socket_mode()?,
+            uid: config.rpc.uid,
+            gid: config.rpc.gid,
+            ..EdgeOptions::default()
+        },
+    )
+    .await?;
+    tracing::info!(address = %config.address().display(), pid = std::process::id(), "serving");
+    let signal = signals::stop_requested().await?;
+    tracing::info!(signal, "stopping; containers go on");
+    edge.stop().await;
+    daemon.shutdown().await?;
+    Ok(())
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let (store, report) = Store::open(&StoreOptions { root: config.root.clone() }).map_err(bosun_types::Error::from)?;
+    if !report.clean {
+        tracing::info!(commits = report.sequence, "the last stop was not orderly; recovering");
+    }
+    if let StoreHealth::ReadOnly { why } = store.health() {
+        tracing::error!(why, "the database is read-only");
+    }
+    Ok(store)
+}
+
+/// Makes it, or narrows what is too wide (I12).
+fn private_directory(path: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode != DIRECTORY_MODE {
+        tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "too open: narrowed to 700");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE))?;
+    }
+    Ok(())
+}
+
+/// `bosun-shim`: as configured, else beside us, else from PATH.
+fn shim(config: &Config) -> anyhow::Result<PathBuf> {
+    if !config.shim.as_os_str().is_empty() {
+        anyhow::ensure!(config.shim.exists(), "shim {} does not exist", config.shim.display());
+        return Ok(config.shim.clone());
+    }
+    let name = "bosun-shim";
+    let own = std::env::current_exe()?;
+    let beside = own.with_file_name(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::iter::once(beside)
+        .chain(std::env::split_paths(&path).map(|directory| directory.join(name)))
+        .find(|candidate| candidate.exists())
+        .with_context(|| format!("{name} is neither beside {} nor in PATH; use --shim", own.display()))
+}
