@@ -52,7 +52,13 @@ pub trait TaskHost: Send + Sync {
     /// Builds the OCI spec: defaults, image, options (SPC-*); looks users up in the root.
     fn build_spec(&self, input: SpecInput) -> BoxFuture<'_, Result<Vec<u8>>>;
     /// The OCI `Process` of an exec, from the container's spec (TSK-22); user names are looked up in the root that `init` sees.
-    fn exec_process(&self, spec: &[u8], process: &ExecProcess, terminal: bool, init: Option<ProcessIdentity>) -> Result<Vec<u8>>;
+    fn exec_process(
+        &self,
+        spec: &[u8],
+        process: &ExecProcess,
+        terminal: bool,
+        init: Option<ProcessIdentity>,
+    ) -> Result<Vec<u8>>;
     /// A log file's records; with `follow` until `done` resolves and everything was read.
     fn logs(
         &self,

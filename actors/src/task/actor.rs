@@ -553,8 +553,12 @@ impl TaskData {
                 .with_hint("delete ended ones"));
         }
         let container = crate::containers::get(&self.core, &self.record.namespace, &self.record.container)?;
-        let process =
-            self.core.host.exec_process(&container.spec, &request.process, request.stdio.terminal, self.record.init)?;
+        let process = self.core.host.exec_process(
+            &container.spec,
+            &request.process,
+            request.stdio.terminal,
+            self.record.init,
+        )?;
         Ok(ExecRecord {
             namespace: self.record.namespace.clone(),
             container: self.record.container.clone(),

@@ -3,24 +3,37 @@
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bosun_actors::daemon::{Daemon, DaemonOptions};
 use bosun_actors::host::RealHost;
-use bosun_actors::registry::RealRegistry;
+use bosun_actors::ports::{Fetch, RegistryPort};
 use bosun_edge::{Edge, EdgeOptions};
 use bosun_storage::content::ContentStore;
+use bosun_storage::snapshotter::Overlay;
 use bosun_storage::snapshotter::Snapshotter;
-use bosun_storage::snapshotter::overlay::Overlay;
 use bosun_storage::store::{Store, StoreHealth, StoreOptions};
+use bosun_types::content::Descriptor;
+use bosun_types::reference::Reference;
+use bosun_types::{Error, Result};
+use futures::future::BoxFuture;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
 use crate::config::Config;
 use crate::signals;
 
+/// How long calls under way may take to finish when the daemon stops (F35).
+const DRAIN: Duration = Duration::from_secs(5);
 /// Both directories hold what is root's alone (CVE-2021-41103, CVE-2024-25621).
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// Git revision, when the builder says it.
+const REVISION: &str = match option_env!("BOSUN_REVISION") {
+    Some(revision) => revision,
+    None => "",
+};
 
 /// Every crash point of every registered operation, `<operation>.<step>`.
 pub fn crash_points() -> Vec<String> {
@@ -40,7 +53,6 @@ pub fn prepare_process(config: &Config) -> anyhow::Result<()> {
         let text = config.oom_score.to_string();
         std::fs::write("/proc/self/oom_score_adj", text).context("cannot set oom_score")?;
     }
-    bosun_registry::install_crypto_provider();
     Ok(())
 }
 
@@ -57,35 +69,35 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         root: config.root.clone(),
         state: config.state.clone(),
         cgroup_parent: config.cgroup_parent.clone(),
-        revision: option_env!("BOSUN_REVISION").unwrap_or_default().to_owned(),
+        revision: REVISION.to_owned(),
         store,
         content,
         snapshotters: vec![overlay],
-        host: Arc::new(RealHost::new(&config.state, &shim(config)?, &config.cgroup_parent)?),
-        registry: Arc::new(RealRegistry::new()?),
+        host: Arc::new(RealHost::new(config.state.clone(), shim(config)?)?),
+        registry: Arc::new(NoRegistry),
     })
     .await?;
     let edge = Edge::start(
         daemon.clone(),
         EdgeOptions {
-            address: config.address(),
             mode: config.socket_mode()?,
-            uid: config.rpc.uid,
-            gid: config.rpc.gid,
-            ..EdgeOptions::default()
+            uid: Some(config.rpc.uid),
+            gid: Some(config.rpc.gid),
+            revision: REVISION.to_owned(),
+            ..EdgeOptions::new(config.address())
         },
-    )
-    .await?;
+    )?;
     tracing::info!(address = %config.address().display(), pid = std::process::id(), "serving");
     let signal = signals::stop_requested().await?;
     tracing::info!(signal, "stopping; containers go on");
-    edge.stop().await;
+    edge.drain(DRAIN).await;
     daemon.shutdown().await?;
     Ok(())
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let (store, report) = Store::open(&StoreOptions { root: config.root.clone() }).map_err(bosun_types::Error::from)?;
+    let (store, report) =
+        Store::open(&StoreOptions { root: config.root.clone() }).map_err(bosun_types::Error::from)?;
     if !report.clean {
         tracing::info!(commits = report.sequence, "the last stop was not orderly; recovering");
     }
@@ -93,6 +105,34 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
         tracing::error!(why, "the database is read-only");
     }
     Ok(store)
+}
+
+/// Until the registry client lands.
+struct NoRegistry;
+
+impl RegistryPort for NoRegistry {
+    fn resolve<'a>(&'a self, reference: &'a Reference, _: bool) -> BoxFuture<'a, Result<Descriptor>> {
+        Box::pin(async move { Err(Error::not_implemented(format!("{reference}: registries"))) })
+    }
+
+    fn fetch_bytes<'a>(
+        &'a self,
+        reference: &'a Reference,
+        _: &'a Descriptor,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move { Err(Error::not_implemented(format!("{reference}: registries"))) })
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a Reference,
+        _: &'a Descriptor,
+        _: u64,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Fetch>> {
+        Box::pin(async move { Err(Error::not_implemented(format!("{reference}: registries"))) })
+    }
 }
 
 /// Makes it, or narrows what is too wide (I12).
