@@ -159,7 +159,9 @@ impl TaskHost for RealHost {
         terminal: bool,
         init: Option<ProcessIdentity>,
     ) -> Result<Vec<u8>> {
-        let root = init.filter(bosun_runtime::process::alive).and_then(|init| std::fs::File::open(format!("/proc/{}/root", init.pid)).ok());
+        let root = init
+            .filter(bosun_runtime::process::alive)
+            .and_then(|init| std::fs::File::open(format!("/proc/{}/root", init.pid)).ok());
         Ok(spec::exec_process(spec, process, terminal, root.as_ref().map(std::os::fd::AsFd::as_fd))?)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bosun_types::tree::{NodeKind, NodeState, TreeNode};
 use bosun_types::{Error, Result, Timestamp};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::time::Instant;
 
 use super::decide::{Decision, Exit, counts, decide};
@@ -159,7 +159,9 @@ impl Child {
                 tracing::warn!(child = %self.spec.id, "did not shut down in time");
             }
         }
-        if cell.stop_and_wait(None, Some(self.spec.shutdown)).await.is_err() {
+        // A supervisor that shut down is stopping already: asking again would fail, waiting does not.
+        cell.stop(None);
+        if cell.wait(Some(self.spec.shutdown)).await.is_err() && cell.get_status() != ActorStatus::Stopped {
             tracing::warn!(child = %self.spec.id, "does not stop; killed");
             let _ = cell.kill_and_wait(Some(self.spec.shutdown)).await;
         }

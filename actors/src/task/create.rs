@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bosun_runtime::task_directory;
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_types::container::ContainerRecord;
@@ -20,9 +21,6 @@ use crate::operation::{self, CREATE_TASK, Operation, Plan};
 use crate::ports::Owner;
 use crate::{containers, snapshots, tree};
 
-/// Random bytes of a nonce.
-const NONCE_BYTES: usize = 8;
-
 /// In the container's writer: one at a time.
 pub(crate) async fn create(
     core: &Shared,
@@ -39,7 +37,7 @@ pub(crate) async fn create(
     let record = TaskRecord {
         namespace: namespace.clone(),
         container: id.clone(),
-        nonce: nonce()?,
+        nonce: task_directory::new_nonce()?,
         boot_id: core.host.boot_id(),
         shim: None,
         init: None,
@@ -88,12 +86,6 @@ fn with_log(core: &Core, namespace: &NamespaceName, id: &ContainerId, request: &
             Some(LogTarget { path, bytes_max: LOG_BYTES_MAX_DEFAULT, files_max: LOG_FILES_MAX_DEFAULT });
     }
     stdio
-}
-
-fn nonce() -> Result<String> {
-    let mut bytes = [0_u8; NONCE_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| Error::internal(format!("no random bytes: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// [`CREATE_TASK`].
