@@ -17,6 +17,9 @@ use crate::session::Session;
 /// Calls of one client that may be under way at once; more wait their turn here rather than be refused by the daemon.
 const CALLS_IN_FLIGHT_MAX: usize = 48;
 
+/// Pause before a wait that was answered "not yet" is asked again.
+const WAIT_PAUSE: Duration = Duration::from_millis(50);
+
 type Local = Pin<Box<dyn Future<Output = ()>>>;
 type Job = Box<dyn FnOnce(Rc<Connector>) -> Local + Send>;
 
@@ -30,13 +33,14 @@ struct Shared {
     jobs: mpsc::UnboundedSender<Job>,
     in_flight: Arc<Semaphore>,
     call_deadline: Duration,
+    connect_deadline: Duration,
 }
 
 impl Driver {
     /// Starts the thread. Nothing is connected yet.
     pub(crate) fn start(options: ConnectOptions) -> Result<Self> {
         let (jobs, receiver) = mpsc::unbounded_channel();
-        let call_deadline = options.call_deadline;
+        let (call_deadline, connect_deadline) = (options.call_deadline, options.connect_deadline);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -46,7 +50,7 @@ impl Driver {
             .spawn(move || serve(&runtime, receiver, options))
             .map_err(|error| Error::resource_exhausted(format!("cannot start a client's thread: {error}")))?;
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-        Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline }) })
+        Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, connect_deadline }) })
     }
 
     /// Runs one call on the private thread, under the deadline, at most so many at once. Dropping the future cancels it.
@@ -76,6 +80,43 @@ impl Driver {
                 outcome => return outcome.map_err(Failure::into_error),
             }
         }
+    }
+
+    /// As [`Self::wait`], for things of the daemon that it finds again after a restart: until it has, it answers Unavailable,
+    /// and to who waits that is like a daemon that is not there yet.
+    pub(crate) async fn wait_through_recovery<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(Rc<Session>) -> W + Send + Clone + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let patience = std::time::Instant::now() + self.shared.connect_deadline;
+        let mut lost = None;
+        loop {
+            match self.run(None, work.clone()).await {
+                Err(Failure::Lost(_)) => {
+                    lost = Some(std::time::Instant::now() + self.shared.connect_deadline)
+                }
+                Err(Failure::Answer(error))
+                    if error.class == bosun_types::ErrorClass::Unavailable
+                        && std::time::Instant::now() < lost.unwrap_or(patience) =>
+                {
+                    self.pause().await?;
+                }
+                outcome => return outcome.map_err(Failure::into_error),
+            }
+        }
+    }
+
+    /// A short sleep on the private thread's clock: the caller may have no tokio runtime.
+    async fn pause(&self) -> Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.spawn(|_| async move {
+            tokio::time::sleep(WAIT_PAUSE).await;
+            // The caller may have left.
+            let _ = sender.send(());
+        })?;
+        receiver.await.map_err(|_| closed())
     }
 
     /// Runs a local future that reports through channels of its own.

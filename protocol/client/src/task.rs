@@ -67,7 +67,7 @@ impl Process {
 
     /// Its exit status, as soon as there is one. Goes on when the daemon restarts.
     pub async fn wait(&self) -> Result<ExitStatus> {
-        on_process!(self.wait, |process, results| process.wait_request() =>
+        on_process!(self.wait_through_recovery, |process, results| process.wait_request() =>
             ExitStatus::read(results.get_exit()?)?)
     }
 
