@@ -188,7 +188,13 @@ impl TaskHost for SimHost {
         async { Ok(b"{}".to_vec()) }.boxed()
     }
 
-    fn exec_process(&self, _: &[u8], _: &ExecProcess, _: bool) -> Result<Vec<u8>> {
+    fn exec_process(
+        &self,
+        _: &[u8],
+        _: &ExecProcess,
+        _: bool,
+        _: Option<ProcessIdentity>,
+    ) -> Result<Vec<u8>> {
         Ok(b"{}".to_vec())
     }
 
