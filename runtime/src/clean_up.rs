@@ -58,14 +58,13 @@ pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Option
     let init = known.init.or(beacon.as_ref().and_then(|it| it.init));
     let init_descriptor = init.as_ref().map(PidFd::open).transpose()?.flatten();
     point("clean_up.kill_shim.before")?;
-    kill_shim(directory, known, beacon.as_ref()).await?;
+    let killed = kill_shim(directory, known, beacon.as_ref()).await?;
     point("clean_up.kill_shim.after")?;
+    let cgroup = cgroup_path(directory, beacon.as_ref());
+    kill_container(init_descriptor.as_ref(), &killed, cgroup.as_deref()).await?;
+    point("clean_up.kill_container.after")?;
     // Looked at only now: the shim may have recorded the exit in its last moment.
     let recorded = directory.exit_records()?.into_iter().find(|it| it.exec.is_none());
-    point("clean_up.kill_container.before")?;
-    let cgroup = cgroup_path(directory, beacon.as_ref());
-    kill_container(init_descriptor.as_ref(), cgroup.as_deref()).await?;
-    point("clean_up.kill_container.after")?;
     let status = match (recorded, init) {
         (Some(recorded), _) => Some(recorded.status),
         (None, None) => None,
@@ -85,25 +84,39 @@ pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Option
     Ok(status)
 }
 
-/// Ends the shims of this task: the one that the beacon or the record names, and any that runs with its nonce.
-async fn kill_shim(directory: &TaskDirectory, known: &Known, beacon: Option<&ShimBeacon>) -> Result<()> {
+/// Kills the shims of this task: the one that the beacon or the record names, and whatever runs with its nonce. Does not
+/// wait: one that is frozen with its container ends only after that is thawed.
+async fn kill_shim(
+    directory: &TaskDirectory,
+    known: &Known,
+    beacon: Option<&ShimBeacon>,
+) -> Result<Vec<PidFd>> {
     let nonce = directory.nonce().to_owned();
     let state = directory.path().parent().and_then(Path::parent).unwrap_or(directory.path()).to_owned();
-    let mut shims: Vec<ProcessIdentity> = known.shim.into_iter().chain(beacon.map(|it| it.shim)).collect();
-    // The search of all processes is for a shim that died, or was not heard of, before its beacon was written.
-    if !shims.iter().any(process::alive) {
-        let running = on_worker(move || Ok(observe::shims(&state))).await?;
-        shims.extend(running.into_iter().filter(|it| it.nonce == nonce).map(|it| it.process));
-    }
-    for shim in &shims {
-        let Some(descriptor) = PidFd::open(shim)? else { continue };
-        descriptor.kill(Signal::SIGKILL)?;
-        ended(&descriptor, "the shim").await?;
-    }
-    Ok(())
+    let mut processes: Vec<ProcessIdentity> =
+        known.shim.into_iter().chain(beacon.map(|it| it.shim)).collect();
+    // The shim first, then its forks: nobody is left who could start another.
+    let mut killed = kill_each(&processes)?;
+    processes.clear();
+    let running = on_worker(move || Ok(observe::processes_of_tasks(&state))).await?;
+    processes.extend(running.into_iter().filter(|(it, _)| it.nonce == nonce).map(|(it, _)| it.process));
+    killed.extend(kill_each(&processes)?);
+    Ok(killed)
 }
 
-async fn kill_container(init: Option<&PidFd>, cgroup: Option<&str>) -> Result<()> {
+fn kill_each(processes: &[ProcessIdentity]) -> Result<Vec<PidFd>> {
+    let mut killed = Vec::new();
+    for process in processes {
+        if let Some(descriptor) = PidFd::open(process)? {
+            descriptor.kill(Signal::SIGKILL)?;
+            killed.push(descriptor);
+        }
+    }
+    Ok(killed)
+}
+
+/// Everything in the cgroup, then waits for all that was killed here and before.
+async fn kill_container(init: Option<&PidFd>, killed: &[PidFd], cgroup: Option<&str>) -> Result<()> {
     if let Some(init) = init {
         init.kill(Signal::SIGKILL)?;
     }
@@ -111,6 +124,9 @@ async fn kill_container(init: Option<&PidFd>, cgroup: Option<&str>) -> Result<()
     if let Some(path) = cgroup {
         let path = path.to_owned();
         on_worker(move || Cgroups::detect()?.group(&path)?.kill_all()).await?;
+    }
+    for descriptor in killed {
+        ended(descriptor, "the shim").await?;
     }
     match init {
         Some(init) => ended(init, "init").await,

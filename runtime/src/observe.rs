@@ -73,13 +73,19 @@ pub fn observe_task(directory: TaskDirectory) -> Result<ObservedTask> {
 
 /// Shims that run for task directories below `state`, by their command lines.
 pub fn shims(state: &Path) -> Vec<RunningShim> {
+    processes_of_tasks(state).into_iter().filter(|(_, leader)| *leader).map(|(shim, _)| shim).collect()
+}
+
+/// Every process that has a shim's command line, and whether it is the shim itself: it leads its session and is in the
+/// daemon's pid namespace. The others are its forks: a call of the OCI runtime, or an init that is held before exec.
+pub(crate) fn processes_of_tasks(state: &Path) -> Vec<(RunningShim, bool)> {
     let tasks = std::path::absolute(state).unwrap_or_else(|_| state.to_owned()).join(TASKS);
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| shim_at(pid, &tasks)).collect()
+    pids.filter_map(|pid| process_at(pid, &tasks)).collect()
 }
 
-fn shim_at(pid: u32, tasks: &Path) -> Option<RunningShim> {
+fn process_at(pid: u32, tasks: &Path) -> Option<(RunningShim, bool)> {
     // Before and after: the command line between is of this very process.
     let process = process::identity_of(pid)?;
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -88,8 +94,17 @@ fn shim_at(pid: u32, tasks: &Path) -> Option<RunningShim> {
     let value =
         |flag: &str| words.iter().position(|word| *word == flag).and_then(|at| words.get(at + 1)).copied();
     let nonce = value(flag::NONCE).filter(|nonce| is_nonce(nonce))?;
-    if Path::new(value(flag::DIRECTORY)?) != tasks.join(nonce) || !process::alive(&process) {
+    if Path::new(value(flag::DIRECTORY)?) != tasks.join(nonce) {
         return None;
     }
-    Some(RunningShim { nonce: nonce.to_owned(), process })
+    let leader = leads_session(pid).unwrap_or(false);
+    process::alive(&process).then(|| (RunningShim { nonce: nonce.to_owned(), process }, leader))
+}
+
+/// By its pids and sessions as each pid namespace sees them: one of each, and equal.
+fn leads_session(pid: u32) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let own = pid.to_string();
+    Some(ids("NSpid:")? == own && ids("NSsid:")? == own)
 }

@@ -162,6 +162,3 @@ fn path_text(path: &Path) -> Result<CString> {
 fn text(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::invalid_argument("a shim argument holds a zero byte").into())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,98 @@
+//! The end of a task whose shim is gone.
+
+use bosun_runtime::clean_up::{Known, clean_up};
+use bosun_runtime::process;
+use bosun_runtime::reaper::Reaper;
+use bosun_types::shim::Request;
+use bosun_types::task::ExitCause;
+use nix::sys::signal::Signal;
+
+use crate::world::{Task, World, exit_of, until};
+
+async fn kill_shim(task: &Task) {
+    assert!(process::kill(&task.shim, Signal::SIGKILL).unwrap());
+    Reaper::get().unwrap().wait(&task.shim).await;
+}
+
+/// Twice: the second time there is nothing to do, and the answer is the same.
+async fn clean_up_twice(world: &World, task: &Task, known: &Known) -> ExitCause {
+    let first = clean_up(&task.directory, known).await.unwrap().unwrap();
+    assert!(!process::alive(&task.init) && !process::alive(&task.shim));
+    let records = task.directory.exit_records().unwrap();
+    assert_eq!((records.len(), &records[0].status), (1, &first), "kept until the daemon's commit");
+    assert_eq!(clean_up(&task.directory, known).await.unwrap(), Some(first.clone()), "I4");
+    task.directory.ensure_not().unwrap();
+    world.assert_nothing_left();
+    first.cause
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f4_a_container_whose_shim_was_killed_is_ended_and_nothing_stays() {
+    for runtime in ["bosun", "runc"] {
+        let world = World::new();
+        let task = world.run("sleep 1000 & exec sleep 1000", "", runtime).await;
+        kill_shim(&task).await;
+        let known = world.known(&task, runtime);
+        assert_eq!(clean_up_twice(&world, &task, &known).await, ExitCause::Signal(9), "{runtime}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f4_the_true_exit_code_survives_the_death_of_the_shim() {
+    let world = World::new();
+    // Init waits for the file that the test makes once the shim is dead.
+    let task = world.run("while ! [ -e /tmp/go ]; do :; done; exit 42", "", "bosun").await;
+    kill_shim(&task).await;
+    std::fs::write(format!("/proc/{}/root/tmp/go", task.init.pid), "").unwrap();
+    until("init ends by itself", || !process::alive(&task.init));
+    assert_eq!(clean_up_twice(&world, &task, &world.known(&task, "bosun")).await, ExitCause::Code(42));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_an_exit_that_the_shim_recorded_is_the_one_that_counts() {
+    let world = World::new();
+    let mut task = world.run("exit 5", "", "bosun").await;
+    exit_of(&mut task.notices).await;
+    kill_shim(&task).await;
+    assert_eq!(clean_up_twice(&world, &task, &world.known(&task, "bosun")).await, ExitCause::Code(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f18_a_shim_that_hangs_is_ended_with_its_container() {
+    let world = World::new();
+    let task = world.run("exec sleep 1000", "", "bosun").await;
+    assert!(process::kill(&task.shim, Signal::SIGSTOP).unwrap());
+    assert_eq!(clean_up_twice(&world, &task, &world.known(&task, "bosun")).await, ExitCause::Signal(9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f16_a_frozen_container_is_ended_too() {
+    let world = World::new();
+    // At once after its start: it may not even have become the program yet.
+    let task = world.run("exec sleep 1000", "", "bosun").await;
+    task.connection.request(Request::Pause, crate::world::PATIENCE).await.unwrap();
+    kill_shim(&task).await;
+    assert_eq!(clean_up_twice(&world, &task, &world.known(&task, "bosun")).await, ExitCause::Signal(9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_record_does_not_know_is_found() {
+    let world = World::new();
+    let task = world.run("exec sleep 1000", "", "bosun").await;
+    // No record at all, as after a crash before the first commit: the beacon tells.
+    assert_eq!(clean_up_twice(&world, &task, &Known::default()).await, ExitCause::Signal(9));
+
+    let directory = world.directory(&world.spec("true", ""));
+    let shim = world.shim(&directory).await;
+    // Not even a beacon: the command line tells.
+    std::fs::remove_file(directory.path().join(bosun_types::shim::file::BEACON)).unwrap();
+    assert_eq!(clean_up(&directory, &Known::default()).await.unwrap(), None);
+    assert!(!process::alive(&shim));
+    directory.ensure_not().unwrap();
+    assert_eq!(
+        clean_up(&directory, &Known::default()).await.unwrap(),
+        None,
+        "nothing at all is fine as well"
+    );
+    world.assert_nothing_left();
+}
