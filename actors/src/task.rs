@@ -13,6 +13,7 @@
 mod actor;
 mod create;
 mod delete;
+mod early;
 pub(crate) mod phase;
 mod processes;
 mod reattach;

@@ -15,6 +15,7 @@ use bosun_types::task::{
 use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
+use super::early::Early;
 use super::phase::{Input, Phase, next, refusal};
 use super::processes::{Process, Processes, exec_info, from_rows};
 use super::start::StartProcess;
@@ -42,6 +43,7 @@ struct TaskData {
     execs: BTreeMap<ExecId, ExecRecord>,
     processes: Processes,
     shim: Option<Arc<dyn Shim>>,
+    early: Early,
     /// When the shim was heard last; `None`: not since this actor started.
     confirmed_at: Option<Timestamp>,
     /// Callers of the delete in flight, with its operation.
@@ -99,6 +101,7 @@ impl Actor for TaskActor {
             execs,
             processes,
             shim: None,
+            early: Early::new(),
             confirmed_at: None,
             deleting: Vec::new(),
             delete_operation: None,
@@ -111,6 +114,7 @@ impl Actor for TaskActor {
         message: TaskMessage,
         data: &mut TaskData,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(message) = data.early.keep(message) else { return Ok(()) };
         match message {
             TaskMessage::Info(exec, reply) => drop(reply.send(data.info(exec.as_ref()))),
             TaskMessage::Execs(reply) => drop(reply.send(data.exec_infos())),
@@ -421,11 +425,13 @@ impl TaskData {
             Ok(init) => init,
             Err(error) => {
                 tracing::warn!(task = %self.record.container, %error, "what the dead shim left is not cleaned up yet");
+                self.early.settle(myself);
                 reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
                 return Ok(());
             }
         };
         self.confirm();
+        self.early.settle(myself);
         let unseen = || ExitStatus {
             cause: ExitCause::Unknown("its shim died".to_owned()),
             exited_at: Timestamp::now(),
@@ -472,9 +478,11 @@ impl TaskData {
                 reattach::follow(notices, myself.clone());
                 reattach::ask_state(Arc::clone(&shim), myself.clone());
                 self.shim = Some(shim);
+                self.early.settle(myself);
             }
             Err(error) if self.core.host.live_shim(&self.record.nonce).is_some() => {
                 tracing::warn!(task = %self.record.container, %error, "the shim lives but does not answer");
+                self.early.settle(myself);
                 reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
             }
             Err(_) => reattach::find_out(self.core.clone(), self.record.clone(), myself.clone()),
@@ -515,6 +523,7 @@ impl TaskData {
     fn disconnected(&mut self, myself: &ActorRef<TaskMessage>) {
         self.shim = None;
         if self.delete_operation.is_none() {
+            self.early.begin();
             reattach::connect(self.core.clone(), self.record.clone(), myself.clone());
         }
     }
