@@ -99,7 +99,7 @@ fn start_code(error: &Error) -> Option<u8> {
     if error.class == ErrorClass::NotFound || text.contains("no such file") || text.contains("not found") {
         return Some(CODE_NO_COMMAND);
     }
-    let denied = error.class == ErrorClass::PermissionDenied || text.contains("permission denied");
+    let denied = error.class == ErrorClass::PermissionDenied || text.contains("permission");
     (denied || text.contains("exec format")).then_some(CODE_CANNOT_START)
 }
 

@@ -16,7 +16,8 @@ const COPY_BYTES: usize = 32 << 10;
 
 /// Running copies of one process's streams. Dropping it stops them and removes the FIFOs.
 pub struct Pump {
-    /// Our own write ends of the output FIFOs: without them the copies would see an end before the shim has opened its own.
+    /// Our own ends, held until the shim has opened its own: without them the output copies would see an end at once, and
+    /// input that ends early would be lost with the last one who holds its FIFO.
     keepers: Vec<pipe::Sender>,
     outputs: Vec<JoinHandle<std::io::Result<()>>>,
     input: Option<JoinHandle<()>>,
@@ -53,6 +54,7 @@ impl Pump {
         let input = match stdin {
             Some(stdin) if ends.stdin => {
                 let sender = open_input(&fifos.stdin())?;
+                keepers.push(open_input(&fifos.stdin())?);
                 Some(tokio::spawn(async move {
                     // The reader's end is the process's: it may leave at any time, which is no error here.
                     let _ = copy(stdin, sender).await;

@@ -50,6 +50,21 @@ async fn io_2_bytes_flow_both_ways_and_end() {
 }
 
 #[tokio::test]
+async fn input_that_ends_before_the_shim_has_opened_its_side_is_kept() {
+    let parent = tempfile::tempdir().expect("temporary directory");
+    let fifos = Fifos::create(parent.path(), Ends::streams()).expect("made");
+    let stdio = fifos.stdio();
+    let mut pump = Pump::attach(fifos, Some(&b"early"[..]), None::<tokio::io::Sink>, None::<tokio::io::Sink>)
+        .expect("attaches");
+    pump.input_ended().await;
+    let mut stdin = open(&stdio.stdin.expect("stdin"), false);
+    pump.started();
+    let mut all = String::new();
+    stdin.read_to_string(&mut all).expect("reads to the end");
+    assert_eq!(all, "early");
+}
+
+#[tokio::test]
 async fn output_does_not_end_before_the_shim_has_opened_its_side() {
     let parent = tempfile::tempdir().expect("temporary directory");
     let fifos = Fifos::create(parent.path(), Ends::output()).expect("made");
