@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity};
 use bosun_types::{Error, Timestamp};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::errno::Errno;
 use tokio::sync::watch;
 
 use crate::error::{Context as _, Result};
@@ -81,7 +81,7 @@ impl Reaper {
 
     /// How a reaped process ended; `None` when it has not ended, or was never ours.
     pub fn status(&self, process: &ProcessIdentity) -> Option<ExitStatus> {
-        lock(&self.reaped).iter().rev().find(|(it, _)| it == process).map(|(_, status)| status.clone())
+        find(&lock(&self.reaped), process)
     }
 
     /// Waits for the end of a child of ours. Of a process that is gone and was not reaped here, it says so.
@@ -89,8 +89,12 @@ impl Reaper {
         let mut count = self.count.subscribe();
         loop {
             count.mark_unchanged();
-            let gone = identity_of(process.pid) != Some(*process);
-            if let Some(status) = self.status(process) {
+            let (status, gone) = {
+                // Both under the lock: whoever is gone from the host is among the reaped then, or never will be.
+                let reaped = lock(&self.reaped);
+                (find(&reaped, process), identity_of(process.pid) != Some(*process))
+            };
+            if let Some(status) = status {
                 return status;
             }
             if gone || count.changed().await.is_err() {
@@ -102,27 +106,21 @@ impl Reaper {
 
     fn run(&self) {
         loop {
-            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-            match waitid(Id::All, peek) {
-                Ok(status) => {
-                    if let Some(pid) = status.pid() {
-                        self.take(pid);
-                    }
-                }
-                Err(nix::errno::Errno::EINTR) => {}
+            match sys::wait(sys::Whom::Any, libc::WNOWAIT) {
+                Ok(Some((pid, _))) => self.take(pid),
+                Ok(None) | Err(Errno::EINTR) => {}
                 // No child. An orphan can only come from one, so nothing is missed until one is started.
                 Err(_) => drop(self.started.wait_timeout(lock(&self.gate), IDLE_LOOK)),
             }
         }
     }
 
-    fn take(&self, pid: nix::unistd::Pid) {
+    fn take(&self, pid: u32) {
         let _gate = lock(&self.gate);
-        let identity = identity_of(pid.as_raw().unsigned_abs());
-        let take = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-        let Ok(status) = waitid(Id::Pid(pid), take) else { return };
-        let (Some(identity), Some(cause)) = (identity, cause_of(&status)) else { return };
+        let identity = identity_of(pid);
         let mut reaped = lock(&self.reaped);
+        let Ok(Some((_, cause))) = sys::wait(sys::Whom::This(pid), libc::WNOHANG) else { return };
+        let Some(identity) = identity else { return };
         if reaped.len() == REMEMBERED_MAX {
             reaped.pop_front();
         }
@@ -132,17 +130,51 @@ impl Reaper {
     }
 }
 
-fn cause_of(status: &WaitStatus) -> Option<ExitCause> {
-    match status {
-        WaitStatus::Exited(_, code) => Some(ExitCause::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX))),
-        WaitStatus::Signaled(_, signal, _) => {
-            Some(ExitCause::Signal(u8::try_from(*signal as i32).unwrap_or(u8::MAX)))
-        }
-        _ => None,
-    }
+fn find(reaped: &VecDeque<(ProcessIdentity, ExitStatus)>, process: &ProcessIdentity) -> Option<ExitStatus> {
+    reaped.iter().rev().find(|(it, _)| it == process).map(|(_, status)| status.clone())
 }
 
 /// A panic of another thread leaves these values whole: each change is one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `waitid` by hand: nix's fails with EINVAL for a child that a real-time signal killed, which it has reaped by then.
+#[expect(unsafe_code, reason = "see above")]
+mod sys {
+    use std::mem::MaybeUninit;
+
+    use bosun_types::task::ExitCause;
+    use nix::errno::Errno;
+
+    pub enum Whom {
+        Any,
+        This(u32),
+    }
+
+    /// Waits for an end; `None` when none has ended (with `WNOHANG`).
+    pub fn wait(whom: Whom, options: i32) -> Result<Option<(u32, ExitCause)>, Errno> {
+        let (kind, id) = match whom {
+            Whom::Any => (libc::P_ALL, 0),
+            Whom::This(pid) => (libc::P_PID, pid),
+        };
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: `info` is writable and lives through the call.
+        let result =
+            unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options | libc::WEXITED | libc::__WALL) };
+        Errno::result(result)?;
+        // SAFETY: zeroed is a valid siginfo, and the call leaves a valid one.
+        let info = unsafe { info.assume_init() };
+        // SAFETY: after waitid these fields are set, or still zero when nobody has ended.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        let byte = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
+        let cause = match info.si_code {
+            libc::CLD_EXITED => ExitCause::Code(byte),
+            _ => ExitCause::Signal(byte),
+        };
+        Ok(Some((pid.unsigned_abs(), cause)))
+    }
 }

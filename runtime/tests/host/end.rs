@@ -96,3 +96,36 @@ async fn what_the_record_does_not_know_is_found() {
     );
     world.assert_nothing_left();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_end_is_reaped_and_told() {
+    let world = World::new();
+    let reaper = Reaper::get().unwrap();
+    // 64: a real-time signal, which has no name.
+    for (script, cause) in [
+        ("exit 255", ExitCause::Code(255)),
+        ("kill -TERM $$", ExitCause::Signal(15)),
+        ("kill -64 $$", ExitCause::Signal(64)),
+        ("sh -c 'kill -64 $$' & exec true", ExitCause::Code(0)),
+    ] {
+        let mut command = std::process::Command::new("sh");
+        let child = reaper.spawn(command.args(["-c", script])).unwrap();
+        assert_eq!(reaper.wait(&child).await.cause, cause, "{script}");
+        assert_eq!(reaper.status(&child).unwrap().cause, cause);
+    }
+    until("no zombie is left", || zombies().is_empty());
+    drop(world);
+}
+
+/// Children of this process that have ended and were not reaped.
+fn zombies() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let children =
+        threads.flatten().map(|it| std::fs::read_to_string(it.path().join("children")).unwrap_or_default());
+    let pids: Vec<String> =
+        children.flat_map(|it| it.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+    let is_zombie = |pid: &String| {
+        std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| text.contains("State:\tZ"))
+    };
+    pids.into_iter().filter(|pid| !pid.is_empty()).filter(is_zombie).collect()
+}
