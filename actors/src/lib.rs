@@ -16,6 +16,7 @@ pub mod namespaces;
 pub mod operation;
 pub mod ports;
 pub mod recovery;
+pub mod registry;
 pub mod snapshots;
 mod spec_source;
 pub mod supervisor;

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use bosun_registry::{Registry, RegistryOptions};
 use bosun_storage::compression::Compression;
 use bosun_storage::image::ImageProcess;
 use bosun_storage::image::writer::{BuiltImage, ImageBuilder, Layer, LayerBuilder};
+use bosun_types::reference::Reference;
 
 /// Where Debian puts the static busybox.
 const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
@@ -88,6 +90,23 @@ pub fn data_layer(number: usize, bytes: usize) -> anyhow::Result<Layer> {
         .directory("data", 0o755)
         .file(&format!("data/{number}"), 0o644, &noise)
         .build(Compression::Gzip)?)
+}
+
+/// Pushes every blob, the target last, under the reference's tag.
+pub async fn push(image: &BuiltImage, reference: &Reference) -> anyhow::Result<()> {
+    bosun_registry::install_crypto_provider();
+    let registry = Registry::new(RegistryOptions::default())?;
+    for (descriptor, bytes) in &image.blobs {
+        let media_type = &descriptor.media_type;
+        if media_type.contains("manifest") || media_type.contains("index") {
+            let by_digest = Reference { tag: None, digest: Some(descriptor.digest), ..reference.clone() };
+            let under = if *descriptor == image.target { reference } else { &by_digest };
+            registry.push_manifest(under, media_type, bytes.clone(), false).await?;
+        } else {
+            registry.push_blob(reference, descriptor, bytes.clone().into(), false).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The root file system as a directory of the host, for `--rootfs` and for bundles.

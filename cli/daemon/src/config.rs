@@ -129,7 +129,7 @@ impl Default for Rpc {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: "text".to_owned() }
+        Self { level: "info,fjall=warn,lsm_tree=warn".to_owned(), format: "text".to_owned() }
     }
 }
 

@@ -8,16 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bosun_actors::daemon::{Daemon, DaemonOptions};
 use bosun_actors::host::RealHost;
-use bosun_actors::ports::{Fetch, RegistryPort};
+use bosun_actors::registry::RealRegistry;
 use bosun_edge::{Edge, EdgeOptions};
 use bosun_storage::content::ContentStore;
 use bosun_storage::snapshotter::Overlay;
 use bosun_storage::snapshotter::Snapshotter;
 use bosun_storage::store::{Store, StoreHealth, StoreOptions};
-use bosun_types::content::Descriptor;
-use bosun_types::reference::Reference;
-use bosun_types::{Error, Result};
-use futures::future::BoxFuture;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
@@ -74,7 +70,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         content,
         snapshotters: vec![overlay],
         host: Arc::new(RealHost::new(config.state.clone(), shim(config)?)?),
-        registry: Arc::new(NoRegistry),
+        registry: Arc::new(RealRegistry::new()?),
     })
     .await?;
     let edge = Edge::start(
@@ -105,34 +101,6 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
         tracing::error!(why, "the database is read-only");
     }
     Ok(store)
-}
-
-/// Until the registry client lands.
-struct NoRegistry;
-
-impl RegistryPort for NoRegistry {
-    fn resolve<'a>(&'a self, reference: &'a Reference, _: bool) -> BoxFuture<'a, Result<Descriptor>> {
-        Box::pin(async move { Err(Error::not_implemented(format!("{reference}: registries"))) })
-    }
-
-    fn fetch_bytes<'a>(
-        &'a self,
-        reference: &'a Reference,
-        _: &'a Descriptor,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Vec<u8>>> {
-        Box::pin(async move { Err(Error::not_implemented(format!("{reference}: registries"))) })
-    }
-
-    fn fetch<'a>(
-        &'a self,
-        reference: &'a Reference,
-        _: &'a Descriptor,
-        _: u64,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Fetch>> {
-        Box::pin(async move { Err(Error::not_implemented(format!("{reference}: registries"))) })
-    }
 }
 
 /// Makes it, or narrows what is too wide (I12).

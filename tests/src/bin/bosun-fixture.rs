@@ -27,6 +27,17 @@ enum Command {
         /// Directory to fill.
         directory: PathBuf,
     },
+    /// Push busybox with a few layers of data to a registry.
+    Push {
+        /// `<host>/<path>:<tag>`.
+        reference: String,
+        /// Layers of data beside busybox's own.
+        #[arg(long, default_value_t = 4)]
+        layers: usize,
+        /// Megabytes of each.
+        #[arg(long, default_value_t = 4)]
+        megabytes: usize,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,5 +48,10 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Rootfs { directory } => bosun_tests::fixture::write_rootfs(&directory),
+        Command::Push { reference, layers, megabytes } => {
+            let image = bosun_tests::fixture::layered_image(layers, megabytes << 20)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(bosun_tests::fixture::push(&image, &reference.parse()?))
+        }
     }
 }

@@ -1,0 +1,132 @@
+//! What can go wrong with a registry, by what the user can do about it.
+
+use bosun_types::error::chain;
+use bosun_types::{Digest, ErrorClass};
+
+/// Short form.
+pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
+
+/// A failure of a registry, or of the way to it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// 404.
+    #[error("{what}: the registry does not have it")]
+    NotFound {
+        /// Reference or digest.
+        what: String,
+    },
+    /// 401, or 403 without credentials.
+    #[error("{what}: the registry wants credentials, or refuses those given")]
+    Unauthenticated {
+        /// Reference or digest.
+        what: String,
+    },
+    /// 403.
+    #[error("{what}: the registry denies access")]
+    Denied {
+        /// Reference or digest.
+        what: String,
+    },
+    /// Any other answer that is no success.
+    #[error("{what}: the registry answered {status}{detail}")]
+    Status {
+        /// Reference or digest.
+        what: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said, shortened; with a leading colon.
+        detail: String,
+    },
+    /// No answer: refused, cut, too slow.
+    #[error("{what}: cannot reach the registry")]
+    Connection {
+        /// Reference or digest.
+        what: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The peer sends nothing any more.
+    #[error("{what}: no bytes for {seconds} s")]
+    Stalled {
+        /// Reference or digest.
+        what: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// Bytes that are not what was promised.
+    #[error("{what}: promised {promised}, received {received}")]
+    Mismatch {
+        /// Reference or digest.
+        what: String,
+        /// Digest or size.
+        promised: String,
+        /// Digest or size.
+        received: String,
+    },
+    /// An answer that makes no sense.
+    #[error("{what}: the registry's answer is malformed: {why}")]
+    Malformed {
+        /// Reference or digest.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl RegistryError {
+    /// The class that callers see.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound { .. } => ErrorClass::NotFound,
+            Self::Unauthenticated { .. } => ErrorClass::Unauthenticated,
+            Self::Denied { .. } => ErrorClass::PermissionDenied,
+            Self::Status { status, .. } if *status == 429 || *status >= 500 => ErrorClass::Unavailable,
+            Self::Status { .. } => ErrorClass::FailedPrecondition,
+            Self::Connection { .. } | Self::Stalled { .. } => ErrorClass::Unavailable,
+            Self::Mismatch { .. } | Self::Malformed { .. } => ErrorClass::DataLoss,
+        }
+    }
+
+    /// Whether the same request may go through later.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Connection { .. } | Self::Stalled { .. } => true,
+            _ => false,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotFound { .. } => Some(
+                "look at the repository's name and tag; some registries say this to those without access",
+            ),
+            Self::Unauthenticated { .. } => Some("the repository may be private, or not exist"),
+            Self::Connection { source, .. } if source.is_connect() => {
+                Some("is the registry up? a registry without TLS needs --plain-http")
+            }
+            Self::Status { status: 429, .. } => Some("the registry limits the rate: try later"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn digest_mismatch(what: &str, promised: &Digest, received: &Digest) -> Self {
+        Self::Mismatch {
+            what: what.to_owned(),
+            promised: promised.to_string(),
+            received: received.to_string(),
+        }
+    }
+}
+
+impl From<RegistryError> for bosun_types::Error {
+    fn from(error: RegistryError) -> Self {
+        let mapped = Self::new(error.class(), chain(&error));
+        match error.hint() {
+            Some(hint) => mapped.with_hint(hint),
+            None => mapped,
+        }
+    }
+}
