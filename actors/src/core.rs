@@ -49,6 +49,9 @@ pub struct Core {
     pub revision: String,
 }
 
+/// A snapshotter behind its trait.
+pub type SharedSnapshotter = Arc<dyn Snapshotter>;
+
 /// Shared by all.
 pub type Shared = Arc<Core>;
 

@@ -1,26 +1,114 @@
-//! Transfers: pull and import, in the daemon, so that they go on when the client leaves (REM-13).
+//! Transfers: pull and import, run by the daemon, so that they go on when the client leaves (REM-13, IEX-5).
+//!
+//! ```text
+//!   pull:   intent ─▶ resolve ─▶ documents ─▶ layers (all at once) ─▶ one commit: blobs, snapshots, image, intent closed
+//!   import:           archive into blobs   ─▶ layers (all at once) ─▶ one commit
+//! ```
+//!
+//! **Owns** nothing durable before the last commit but resumable bytes: blobs and layer directories without rows, which go when the transfer
+//! fails, or with recovery's sweep after a crash. Then the intent of a pull is run again from the start: blobs that are there are not fetched, half
+//! fetched ones are resumed. Equal pulls in flight are one. A layer is unpacked once however many transfers want it: chain ids are locked, lowest
+//! first, until the commit.
+
+mod documents;
+mod import;
+mod layers;
+mod progress;
+mod pull;
+mod record;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_types::image::ImageRecord;
-use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress};
-use bosun_types::{Error, NamespaceName, Result};
+use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress, TransferState};
+use bosun_types::{Error, ImageName, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::core::Shared;
 
-/// Transfers under way.
-#[derive(Default)]
-pub struct Running {}
+pub(crate) use pull::resume;
 
-/// The image's layers are snapshots: unpacks those that are not (CTR-14).
-pub(crate) async fn ensure_unpacked(
-    core: &Shared,
-    namespace: &NamespaceName,
-    image: &bosun_types::ImageName,
-    snapshotter: &str,
-) -> Result<()> {
-    let _ = (core, namespace, image, snapshotter);
-    Ok(())
+/// Ended transfers that can still be looked at.
+const ENDED_MAX: usize = 64;
+/// Transfers under way in the whole daemon.
+const RUNNING_MAX: usize = 64;
+
+/// Transfers under way, and those that ended lately.
+#[derive(Default)]
+pub struct Running {
+    entries: Mutex<BTreeMap<u64, Entry>>,
+    /// What only one transfer at a time may make: chain ids, blobs.
+    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    namespace: NamespaceName,
+    /// Equal pulls join; an import is equal to nothing.
+    request: Option<PullRequest>,
+    handle: TransferHandle,
+}
+
+impl Running {
+    /// The lock of a thing by its name.
+    async fn lock(&self, name: String) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody else holds those that only this map knows.
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(name).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    /// Adds a transfer, or gives the equal one that runs.
+    fn add(
+        &self,
+        id: u64,
+        namespace: &NamespaceName,
+        request: Option<&PullRequest>,
+        subject: &str,
+    ) -> Result<Added> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |entry: &&Entry| entry.handle.progress().state == TransferState::Running;
+        if let Some(request) = request {
+            let equal =
+                |entry: &&Entry| entry.namespace == *namespace && entry.request.as_ref() == Some(request);
+            if let Some(entry) = entries.values().filter(running).find(equal) {
+                return Ok(Added::Joined(entry.handle.clone()));
+            }
+        }
+        if entries.values().filter(running).count() >= RUNNING_MAX {
+            return Err(Error::resource_exhausted(format!("{RUNNING_MAX} transfers are under way"))
+                .with_hint("try again later"));
+        }
+        let start = TransferProgress {
+            id,
+            subject: subject.to_owned(),
+            parts: Vec::new(),
+            state: TransferState::Running,
+        };
+        let (sender, progress) = watch::channel(start);
+        let handle = TransferHandle { id, progress, cancel: CancellationToken::new() };
+        entries.insert(
+            id,
+            Entry { namespace: namespace.clone(), request: request.cloned(), handle: handle.clone() },
+        );
+        let ended: Vec<u64> =
+            entries.iter().filter(|(_, entry)| !running(entry)).map(|(id, _)| *id).collect();
+        for id in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
+            entries.remove(id);
+        }
+        Ok(Added::New(handle, progress::Progress::new(sender)))
+    }
+}
+
+enum Added {
+    Joined(TransferHandle),
+    New(TransferHandle, progress::Progress),
 }
 
 /// A namespace's transfers.
@@ -37,8 +125,7 @@ impl TransfersHandle {
 
     /// Starts a pull, or joins the same one under way.
     pub async fn pull(&self, request: PullRequest) -> Result<TransferHandle> {
-        let _ = (&self.core, &self.namespace, request);
-        Err(Error::not_implemented("pull"))
+        pull::start(&self.core, &self.namespace, request).await
     }
 
     /// Starts an import of the archive whose bytes come through `bytes`; its end is the end of the archive.
@@ -47,18 +134,24 @@ impl TransfersHandle {
         request: ImportRequest,
         bytes: mpsc::Receiver<Bytes>,
     ) -> Result<TransferHandle> {
-        let _ = (request, bytes);
-        Err(Error::not_implemented("import"))
+        import::start(&self.core, &self.namespace, request, bytes)
     }
 
     /// Those under way, and those that ended lately.
     pub async fn list(&self) -> Result<Vec<TransferProgress>> {
-        Ok(Vec::new())
+        let entries = self.core.transfers.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(entries
+            .values()
+            .filter(|entry| entry.namespace == self.namespace)
+            .map(|entry| entry.handle.progress())
+            .collect())
     }
 
     /// One of them.
     pub async fn get(&self, id: u64) -> Result<TransferHandle> {
-        Err(Error::not_found(format!("transfer {id}")))
+        let entries = self.core.transfers.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = entries.get(&id).filter(|entry| entry.namespace == self.namespace);
+        found.map(|entry| entry.handle.clone()).ok_or_else(|| Error::not_found(format!("transfer {id}")))
     }
 }
 
@@ -67,6 +160,7 @@ impl TransfersHandle {
 pub struct TransferHandle {
     id: u64,
     progress: watch::Receiver<TransferProgress>,
+    cancel: CancellationToken,
 }
 
 impl TransferHandle {
@@ -87,11 +181,34 @@ impl TransferHandle {
 
     /// Waits for its end.
     pub async fn wait(&self) -> Result<Vec<ImageRecord>> {
-        Err(Error::not_implemented("wait"))
+        let mut progress = self.progress.clone();
+        let ended = progress.wait_for(|progress| progress.state != TransferState::Running).await;
+        match ended.map(|progress| progress.state.clone()) {
+            Ok(TransferState::Done(images)) => Ok(images),
+            Ok(TransferState::Failed(error)) => Err(error),
+            Ok(TransferState::Running) | Err(_) => {
+                Err(Error::unavailable("the daemon stopped in the middle")
+                    .with_hint("it goes on when the daemon is back; ask again"))
+            }
+        }
     }
 
-    /// Ends it; resumable bytes stay.
+    /// Ends it; what was made of it goes, resumable bytes stay.
     pub async fn cancel(&self) -> Result<()> {
-        Err(Error::not_implemented("cancel"))
+        self.cancel.cancel();
+        match self.wait().await {
+            Ok(_) => Err(Error::failed_precondition(format!("transfer {} had ended already", self.id))),
+            Err(_) => Ok(()),
+        }
     }
+}
+
+/// The image's layers are snapshots: unpacks those that are not (CTR-14).
+pub(crate) async fn ensure_unpacked(
+    core: &Shared,
+    namespace: &NamespaceName,
+    image: &ImageName,
+    snapshotter: &str,
+) -> Result<()> {
+    import::unpack_recorded(core, namespace, image, snapshotter).await
 }

@@ -1,0 +1,205 @@
+//! Importing an archive (IEX-2..6), and unpacking what is already here: the same layers code on local blobs.
+
+use std::io;
+use std::sync::Arc;
+
+use bosun_storage::image::import::{ImportOptions, Imported, read_archive};
+use bosun_types::content::Descriptor;
+use bosun_types::image::ImageRecord;
+use bosun_types::platform::Platform;
+use bosun_types::transfer::{ImportRequest, TransferState};
+use bosun_types::{Digest, Error, ErrorClass, ImageName, Labels, NamespaceName, Result};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::documents::{self, Documents};
+use super::layers::{self, ChannelReader, Work};
+use super::progress::Progress;
+use super::record::{self, Finished};
+use super::{Added, TransferHandle};
+use crate::core::{Shared, blocking};
+use crate::{content, images};
+
+/// Chunks between the client and the reader.
+const CHUNKS_WAITING: usize = 16;
+
+/// Starts the worker.
+pub(crate) fn start(
+    core: &Shared,
+    namespace: &NamespaceName,
+    request: ImportRequest,
+    bytes: mpsc::Receiver<Bytes>,
+) -> Result<TransferHandle> {
+    if let Some(snapshotter) = &request.unpack {
+        core.snapshotter(snapshotter)?;
+    }
+    let id = core.store.next_transfer();
+    let Added::New(handle, progress) = core.transfers.add(id, namespace, None, "import")? else {
+        return Err(Error::internal("an import joins nothing"));
+    };
+    let snapshotter = request.unpack.as_deref().map(|name| core.snapshotter(name)).transpose()?;
+    let cancel = handle.cancel.clone();
+    let (core, namespace) = (core.clone(), namespace.clone());
+    let work = Work {
+        core,
+        namespace,
+        snapshotter,
+        remote: None,
+        progress: progress.clone(),
+        cancel,
+        made: Arc::default(),
+    };
+    tokio::spawn(async move {
+        let state = match run(&work, &request, bytes).await {
+            Ok(images) => TransferState::Done(images),
+            Err(error) => TransferState::Failed(error),
+        };
+        progress.end(state);
+    });
+    Ok(handle)
+}
+
+async fn run(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>) -> Result<Vec<ImageRecord>> {
+    let imported = read(work, request, bytes).await;
+    let result = match &imported {
+        Err(error) => Err(error.clone()),
+        Ok(imported) => finish(work, request, imported).await,
+    };
+    if result.is_err() {
+        work.remove_made().await?;
+        let written = imported
+            .map(|imported| imported.blobs.iter().map(|blob| blob.digest).collect())
+            .unwrap_or_default();
+        remove_unrecorded(work, written).await?;
+    }
+    result
+}
+
+/// The archive into blobs.
+async fn read(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>) -> Result<Imported> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+    tokio::spawn(pump(bytes, sender, work.cancel.clone()));
+    let (work, base_name) = (work.clone(), request.base_name.clone());
+    blocking(move || {
+        let known = |digest: &Digest| content::get(&work.core, &work.namespace, digest).is_ok();
+        let options = ImportOptions { base_name: base_name.as_deref(), known: &known, progress: &|_| () };
+        Ok(read_archive(ChannelReader::new(receiver), &work.core.content, &work.namespace, &options)?)
+    })
+    .await
+}
+
+async fn pump(
+    mut bytes: mpsc::Receiver<Bytes>,
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let chunk = tokio::select! {
+            chunk = bytes.recv() => chunk.map(Ok),
+            () = cancel.cancelled() => Some(Err(io::Error::other("the transfer was cancelled"))),
+        };
+        let Some(chunk) = chunk else { return };
+        let over = chunk.is_err();
+        if sender.send(chunk).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+async fn finish(work: &Work, request: &ImportRequest, imported: &Imported) -> Result<Vec<ImageRecord>> {
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let mut finished = Vec::new();
+    for image in &imported.images {
+        let documents = local_documents(work, &image.target, &platform).await?;
+        let layers = layers::all(work, &documents).await?;
+        finished.push(Finished {
+            names: image.names.clone(),
+            target: image.target.clone(),
+            labels: Labels::new(),
+            documents,
+            layers,
+        });
+        if imported.images.len() > 1 {
+            // Images of one archive share layers: commit each, so that the next finds them, and its locks are free.
+            let one = finished.pop().into_iter().collect();
+            record::commit(work, one, None).await?;
+        }
+    }
+    if imported.images.len() == 1 {
+        return record::commit(work, finished, None).await;
+    }
+    imported
+        .images
+        .iter()
+        .flat_map(|image| &image.names)
+        .map(|name| images::get(&work.core, &work.namespace, name))
+        .collect()
+}
+
+/// From content only. What an archive does not hold, and its manifest needs, is an error that names it.
+async fn local_documents(work: &Work, target: &Descriptor, platform: &Platform) -> Result<Documents> {
+    let content = work.core.content.clone();
+    documents::collect(target, platform, &move |descriptor, bytes_max| {
+        let content = content.clone();
+        Box::pin(blocking(move || Ok(content.read_blob(&descriptor.digest, bytes_max)?)))
+    })
+    .await
+}
+
+/// Blobs of a failed import that no namespace has.
+async fn remove_unrecorded(work: &Work, written: Vec<Digest>) -> Result<()> {
+    for digest in written {
+        if !content::holders(&work.core, &digest)? {
+            let store = work.core.content.clone();
+            blocking(move || Ok(store.remove_blob(&digest)?)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks an image that is recorded; nothing to do is the usual case and costs a few reads.
+pub(crate) async fn unpack_recorded(
+    core: &Shared,
+    namespace: &NamespaceName,
+    name: &ImageName,
+    snapshotter: &str,
+) -> Result<()> {
+    let image = images::get(core, namespace, name)?;
+    let work = Work {
+        core: core.clone(),
+        namespace: namespace.clone(),
+        snapshotter: Some(core.snapshotter(snapshotter)?),
+        remote: None,
+        progress: Progress::unseen(),
+        cancel: CancellationToken::new(),
+        made: Arc::default(),
+    };
+    let documents = local_documents(&work, &image.target, &Platform::host()).await.map_err(|error| {
+        match error.class {
+            ErrorClass::NotFound => error
+                .context(format!("image {name}"))
+                .with_hint(format!("`bosun pull {name}` fetches what is missing")),
+            _ => error.context(format!("image {name}")),
+        }
+    })?;
+    if documents.chain.last().is_none_or(|top| work.is_unpacked(top).unwrap_or(false)) {
+        return Ok(());
+    }
+    match layers::all(&work, &documents).await {
+        Ok(layers) => {
+            let finished = Finished {
+                names: Vec::new(),
+                target: image.target,
+                labels: Labels::new(),
+                documents,
+                layers,
+            };
+            record::commit(&work, vec![finished], None).await.map(drop)
+        }
+        Err(error) => {
+            work.remove_made().await?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Layers, all at once: each in one pass from the socket (or the blob) through hash, inflate and hash into its own directory.
+
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bosun_storage::archive::UnpackOptions;
+use bosun_storage::layer::{LayerOutcome, fetch_and_unpack};
+use bosun_types::content::Descriptor;
+use bosun_types::reference::Reference;
+use bosun_types::snapshot::{SnapshotKind, Usage};
+use bosun_types::transfer::PartStatus;
+use bosun_types::{Digest, Error, ErrorClass, NamespaceName, Result, SnapshotKey};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::documents::Documents;
+use super::progress::{Part, Progress};
+use crate::core::SharedSnapshotter;
+use crate::core::{Shared, blocking};
+use crate::snapshots;
+
+/// Layers of one transfer at a time.
+const AT_ONCE: usize = 4;
+/// Chunks between the socket and the unpacker.
+const CHUNKS_WAITING: usize = 16;
+/// Tries of one layer when the connection is cut.
+const TRIES_MAX: u32 = 5;
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Where bytes come from when they are not here.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub reference: Reference,
+    pub plain_http: bool,
+}
+
+/// What a transfer works with.
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub core: Shared,
+    pub namespace: NamespaceName,
+    /// `None`: blobs only.
+    pub snapshotter: Option<SharedSnapshotter>,
+    /// `None`: every blob must be here.
+    pub remote: Option<Remote>,
+    pub progress: Progress,
+    pub cancel: CancellationToken,
+    /// Directories made by this transfer, to be removed when it fails.
+    pub made: Arc<Mutex<Vec<u64>>>,
+}
+
+/// A layer that has become a snapshot's directory; its row comes with the commit.
+#[derive(Debug, Clone)]
+pub(crate) struct Unpacked {
+    pub chain: Digest,
+    pub parent: Option<Digest>,
+    pub directory: u64,
+    pub usage: Usage,
+}
+
+/// What came of all layers; the locks are held until the commit.
+#[derive(Default)]
+pub(crate) struct Layers {
+    pub unpacked: Vec<Unpacked>,
+    _locks: Vec<OwnedMutexGuard<()>>,
+}
+
+impl Work {
+    /// Whether the chain has its snapshot already.
+    pub(crate) fn is_unpacked(&self, chain: &Digest) -> Result<bool> {
+        let Some(snapshotter) = &self.snapshotter else { return Ok(true) };
+        match snapshots::get(
+            &self.core,
+            &self.namespace,
+            snapshotter.name(),
+            &SnapshotKey::new(chain.to_string())?,
+        ) {
+            Ok(record) => Ok(record.kind == SnapshotKind::Committed),
+            Err(error) if error.class == ErrorClass::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes every directory that this transfer made.
+    pub(crate) async fn remove_made(&self) -> Result<()> {
+        let Some(snapshotter) = self.snapshotter.clone() else { return Ok(()) };
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        blocking(move || {
+            made.into_iter().try_for_each(|directory| Ok(snapshotter.ensure_no_directory(directory)?))
+        })
+        .await
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(Error::cancelled("the transfer was cancelled")) } else { Ok(()) }
+    }
+}
+
+/// Makes every layer's blob and directory be there.
+pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
+    if let Some(snapshotter) = &work.snapshotter
+        && !snapshotter.supports_independent_layers()
+    {
+        return Err(Error::not_implemented(format!("unpacking into {}", snapshotter.name())));
+    }
+    let parts: Vec<Part> =
+        documents.manifest.layers.iter().map(|layer| work.progress.part("layer", layer)).collect();
+    let mut layers = Layers::default();
+    if let Some(snapshotter) = &work.snapshotter {
+        // Lowest first, by everyone: no two transfers can wait for each other.
+        for chain in &documents.chain {
+            let name = format!("{}/{}/{chain}", work.namespace, snapshotter.name());
+            layers._locks.push(work.core.transfers.lock(name).await);
+        }
+    }
+    let jobs = documents.manifest.layers.iter().enumerate().map(|(index, layer)| {
+        let (work, layer, part) = (work.clone(), layer.clone(), parts[index].clone());
+        let (diff_id, chain) = (documents.config.diff_ids[index], documents.chain[index]);
+        let parent = index.checked_sub(1).map(|below| documents.chain[below]);
+        async move { one(&work, &layer, diff_id, chain, parent, &part).await }
+    });
+    let mut results = futures::stream::iter(jobs.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    let mut failed = None;
+    // All are awaited, also after a failure: nothing may write into a directory that is being removed.
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(unpacked) => layers.unpacked.extend(unpacked),
+            Err(error) => {
+                work.cancel.cancel();
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    failed.map_or(Ok(layers), Err)
+}
+
+async fn one(
+    work: &Work,
+    layer: &Descriptor,
+    diff_id: Digest,
+    chain: Digest,
+    parent: Option<Digest>,
+    part: &Part,
+) -> Result<Option<Unpacked>> {
+    let begin = Instant::now();
+    let _blob = work.core.transfers.lock(format!("blob/{}", layer.digest)).await;
+    work.check_cancelled()?;
+    let have_blob = work.core.content.has_blob(&layer.digest);
+    let unpack = !work.is_unpacked(&chain)?;
+    if have_blob && !unpack {
+        part.set(PartStatus::Exists);
+        return Ok(None);
+    }
+    let directory = if unpack { Some(make_directory(work).await?) } else { None };
+    part.set(if have_blob { PartStatus::Unpacking } else { PartStatus::Downloading });
+    let outcome = match have_blob {
+        true => from_blob(work, layer, directory, part).await?,
+        false => from_registry(work, layer, directory, part).await?,
+    };
+    outcome.expect_diff_id(&diff_id)?;
+    let unpacked = match directory {
+        None => None,
+        Some(directory) => Some(Unpacked { chain, parent, directory, usage: settle(work, directory).await? }),
+    };
+    part.set(PartStatus::Done);
+    let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(target: "bosun::stage", stage = "layer", digest = %layer.digest, micros, "layer done");
+    Ok(unpacked)
+}
+
+/// A directory that undo knows before it is there.
+async fn make_directory(work: &Work) -> Result<u64> {
+    let directory = work.core.store.next_directory();
+    work.made.lock().unwrap_or_else(PoisonError::into_inner).push(directory);
+    ensure_directory(work, directory).await?;
+    Ok(directory)
+}
+
+async fn ensure_directory(work: &Work, directory: u64) -> Result<()> {
+    let Some(snapshotter) = work.snapshotter.clone() else { return Ok(()) };
+    blocking(move || Ok(snapshotter.ensure_directory(directory, &[], SnapshotKind::Committed)?)).await
+}
+
+/// Durable before any row names it.
+async fn settle(work: &Work, directory: u64) -> Result<Usage> {
+    let Some(snapshotter) = work.snapshotter.clone() else { return Ok(Usage::default()) };
+    blocking(move || {
+        snapshotter.sync(directory)?;
+        Ok(snapshotter.usage(directory)?)
+    })
+    .await
+}
+
+async fn from_blob(
+    work: &Work,
+    layer: &Descriptor,
+    directory: Option<u64>,
+    part: &Part,
+) -> Result<LayerOutcome> {
+    let (content, digest) = (work.core.content.clone(), layer.digest);
+    let file = blocking(move || Ok(content.open_blob(&digest)?)).await?;
+    pass(work, file, None, layer, directory, part).await
+}
+
+/// One pass, on a worker thread.
+async fn pass(
+    work: &Work,
+    source: impl Read + Send + 'static,
+    ingest: Option<bosun_storage::content::Ingest>,
+    layer: &Descriptor,
+    directory: Option<u64>,
+    part: &Part,
+) -> Result<LayerOutcome> {
+    let target = work
+        .snapshotter
+        .as_ref()
+        .zip(directory)
+        .map(|(snapshotter, directory)| snapshotter.layer_root(directory));
+    let (layer, part) = (layer.clone(), part.clone());
+    blocking(move || {
+        let options = UnpackOptions::default();
+        let target = target.as_deref().map(|path| (path, &options));
+        Ok(fetch_and_unpack(source, ingest, &layer, target, &|offset| part.moved(offset))?)
+    })
+    .await
+}
+
+/// Fetches, resuming what is there; a cut connection is opened again where it was cut.
+async fn from_registry(
+    work: &Work,
+    layer: &Descriptor,
+    directory: Option<u64>,
+    part: &Part,
+) -> Result<LayerOutcome> {
+    let Some(remote) = &work.remote else {
+        return Err(Error::not_found(format!("blob {} is not here", layer.digest)));
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let network = Arc::new(Mutex::new(None));
+        let error = match fetch_once(work, remote, layer, directory, part, &network).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => network.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error),
+        };
+        work.check_cancelled()?;
+        if error.class != ErrorClass::Unavailable || tries >= TRIES_MAX {
+            return Err(error);
+        }
+        tracing::info!(digest = %layer.digest, tries, %error, "a layer was cut off; going on where it was");
+        if let (Some(directory), Some(snapshotter)) = (directory, work.snapshotter.clone()) {
+            blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)).await?;
+            ensure_directory(work, directory).await?;
+        }
+        tokio::time::sleep(RETRY * tries).await;
+    }
+}
+
+async fn fetch_once(
+    work: &Work,
+    remote: &Remote,
+    layer: &Descriptor,
+    directory: Option<u64>,
+    part: &Part,
+    network: &Arc<Mutex<Option<Error>>>,
+) -> Result<LayerOutcome> {
+    let (content, namespace, descriptor) = (work.core.content.clone(), work.namespace.clone(), layer.clone());
+    let reference = format!("layer-{}", layer.digest);
+    let mut ingest = blocking(move || {
+        Ok(content.begin(&namespace, &reference, descriptor.size, Some(descriptor.digest))?)
+    })
+    .await?;
+    let offset = ingest.offset();
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+    if offset < layer.size {
+        let fetch = work.core.registry.fetch(&remote.reference, layer, offset, remote.plain_http).await?;
+        if fetch.offset != offset {
+            // REM-9: it began at the beginning again.
+            ingest = blocking(move || {
+                ingest.restart()?;
+                Ok(ingest)
+            })
+            .await?;
+        }
+        tokio::spawn(pump(fetch.stream, sender, work.cancel.clone(), Arc::clone(network)));
+    } else {
+        drop(sender);
+    }
+    pass(work, ChannelReader::new(receiver), Some(ingest), layer, directory, part).await
+}
+
+/// Socket to channel. The error is kept beside: through the reader it would lose its class.
+async fn pump(
+    mut stream: futures::stream::BoxStream<'static, Result<Bytes>>,
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    cancel: CancellationToken,
+    network: Arc<Mutex<Option<Error>>>,
+) {
+    let fail = |error: Error| {
+        *network.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        Err(io::Error::other("the source failed"))
+    };
+    loop {
+        let next = tokio::select! {
+            next = stream.next() => next,
+            () = cancel.cancelled() => Some(Err(Error::cancelled("the transfer was cancelled"))),
+        };
+        let (chunk, over) = match next {
+            None => return,
+            Some(Ok(chunk)) => (Ok(chunk), false),
+            Some(Err(error)) => (fail(error), true),
+        };
+        if sender.send(chunk).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+/// A channel of chunks as a blocking reader.
+pub(crate) struct ChannelReader {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    chunk: Bytes,
+}
+
+impl ChannelReader {
+    pub(crate) fn new(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { receiver, chunk: Bytes::new() }
+    }
+}
+
+impl Read for ChannelReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.receiver.blocking_recv() {
+                None => return Ok(0),
+                Some(chunk) => self.chunk = chunk?,
+            }
+        }
+        let count = self.chunk.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.chunk.split_to(count));
+        Ok(count)
+    }
+}
