@@ -6,11 +6,11 @@
 #    overload and disconnects. The fields beside `error` are null or zero when it is set.
 #  - A null Text or struct pointer means "not given"; where 0 or a negative number means that, the field says so.
 #  - Times are UTC nanoseconds since the epoch; 0 means "not set". Sizes are bytes.
-#  - No parameter is called `name`: some clients' bindings take that word for themselves.
+#  - No parameter is called `name`, no field or method by a word that Python reserves: bindings take them for themselves.
 #  - Fields and methods are only ever added; a retired one keeps its number and gets the suffix `Old`.
 
 struct Error {
-  class @0 :ErrorClass;
+  kind @0 :ErrorClass;
   message @1 :Text;
   # Names the thing and the cause.
   hint @2 :Text;

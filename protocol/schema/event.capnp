@@ -43,8 +43,8 @@ struct EventDelivery {
 
 struct Missed {
   # These positions are no longer kept.
-  from @0 :UInt64;
-  to @1 :UInt64;
+  first @0 :UInt64;
+  last @1 :UInt64;
 }
 
 struct EventRecord {

@@ -8,7 +8,7 @@ interface Transfers {
   pull @0 (request :PullRequest) -> (error :Common.Error, transfer :Transfer, id :UInt64);
   # Begins, or joins an equal pull under way. The transfer goes on without the client.
 
-  import @1 (request :ImportRequest) -> (error :Common.Error, transfer :Transfer, sink :Common.ByteSink, id :UInt64);
+  importArchive @1 (request :ImportRequest) -> (error :Common.Error, transfer :Transfer, sink :Common.ByteSink, id :UInt64);
   # Write the archive to the sink, then `end`. A sink dropped before its end fails the import.
 
   list @2 (page :Common.Page) -> (error :Common.Error, transfers :List(TransferProgress), page :Common.NextPage);

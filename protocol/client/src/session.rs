@@ -221,20 +221,21 @@ impl Scope {
 
 /// CLT-1: polls while nobody is there, fails at once on what waiting cannot mend.
 async fn dial(address: &Path, deadline: Instant) -> Result<UnixStream, Failure> {
+    use std::io::ErrorKind as K;
     loop {
         let error = match UnixStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
         let shown = address.display();
-        let absent =
-            matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused);
+        // Reset: it was ended while we stood in its queue.
+        let absent = matches!(error.kind(), K::NotFound | K::ConnectionRefused | K::ConnectionReset);
         // A listener with a full backlog answers EAGAIN.
-        let busy = error.kind() == std::io::ErrorKind::WouldBlock;
+        let busy = error.kind() == K::WouldBlock;
         if !absent && !busy {
             let class = bosun_types::error::class_of_io(&error);
             let mut failure = Error::new(class, format!("cannot connect to {shown}: {error}"));
-            if error.kind() == std::io::ErrorKind::PermissionDenied {
+            if error.kind() == K::PermissionDenied {
                 failure = failure.with_hint("use root, or an account in the socket's group");
             }
             return Err(Failure::Answer(failure));

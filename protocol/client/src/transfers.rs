@@ -54,7 +54,7 @@ impl Transfers {
         let id = self
             .driver
             .call(move |session| async move {
-                let mut call = session.scope(&namespace).transfers.import_request();
+                let mut call = session.scope(&namespace).transfers.import_archive_request();
                 request.write(call.get().init_request());
                 answer!(results, call);
                 let transfer = results.get_transfer()?;

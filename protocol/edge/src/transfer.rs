@@ -56,10 +56,10 @@ impl transfers::Server for Transfers {
         })
     }
 
-    async fn import(
+    async fn import_archive(
         self: Rc<Self>,
-        params: transfers::ImportParams,
-        mut results: transfers::ImportResults,
+        params: transfers::ImportArchiveParams,
+        mut results: transfers::ImportArchiveResults,
     ) -> Done {
         let (held, sink_held) = (Held::new(&self.held)?, Held::new(&self.held)?);
         let handle = self.handle.clone();

@@ -54,7 +54,7 @@ impl Wire for Error {
     type Struct = wire::error::Owned;
 
     fn write(&self, mut to: wire::error::Builder<'_>) {
-        to.set_class(class_to_wire(self.class));
+        to.set_kind(class_to_wire(self.class));
         to.set_message(self.message.as_str());
         if let Some(hint) = &self.hint {
             to.set_hint(hint.as_str());
@@ -63,7 +63,7 @@ impl Wire for Error {
 
     fn read(from: wire::error::Reader<'_>) -> Result<Self> {
         // A class from a newer peer still has its message: never lose that.
-        let class = from.get_class().map_or(ErrorClass::Unknown, class_from_wire);
+        let class = from.get_kind().map_or(ErrorClass::Unknown, class_from_wire);
         let mut error = Self::new(class, read_text(from.get_message())?);
         error.hint = read_optional_text(from.has_hint(), from.get_hint())?;
         Ok(error)

@@ -274,8 +274,8 @@ impl Wire for EventDelivery {
             Self::Event(record) => record.write(to.init_event()),
             Self::Missed { from, to: last } => {
                 let mut missed = to.init_missed();
-                missed.set_from(*from);
-                missed.set_to(*last);
+                missed.set_first(*from);
+                missed.set_last(*last);
             }
         }
     }
@@ -286,7 +286,7 @@ impl Wire for EventDelivery {
             Which::Event(record) => Self::Event(EventRecord::read(record.sound()?)?),
             Which::Missed(missed) => {
                 let missed = missed.sound()?;
-                Self::Missed { from: missed.get_from(), to: missed.get_to() }
+                Self::Missed { from: missed.get_first(), to: missed.get_last() }
             }
         })
     }
