@@ -115,6 +115,13 @@ impl Daemon {
         .await
     }
 
+    /// Resolves when the tree has ended: after [`Self::shutdown`], or because the root gave up. The root has no supervisor: the process has to
+    /// end, and whoever supervises processes starts it again.
+    pub async fn ended(&self) {
+        // Without a time limit it cannot time out.
+        let _ = self.root.cell().wait(None).await;
+    }
+
     /// The daemon at a glance.
     pub async fn status(&self) -> Result<DaemonStatus> {
         let core = &self.core;

@@ -1,12 +1,13 @@
 //! Key → current actor: OTP's `via`. Filled by an actor as it starts, so that a handle finds it again after a restart. One per daemon; ractor's own
 //! registry is one per process, where two daemons in a test would collide (ADR 0008).
 
-use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bosun_types::{ContainerId, Error, NamespaceName, Result};
 use ractor::{ActorCell, ActorRef, Message};
+
+use crate::supervisor::Waiting;
 
 /// Who can be looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,7 +28,11 @@ pub enum Name {
 #[derive(Default)]
 pub struct Directory {
     actors: RwLock<HashMap<Name, ActorCell>>,
+    places: Places,
 }
+
+/// Requests under way at each name.
+type Places = Arc<Mutex<HashMap<Name, usize>>>;
 
 impl Directory {
     /// Says that this actor now is `name`.
@@ -65,11 +70,46 @@ impl Directory {
     }
 }
 
-/// What a panic carried, as text.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned())
+/// One place in an actor's queue; given back when dropped.
+pub struct Permit {
+    places: Places,
+    name: Name,
 }
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.name);
+            }
+        }
+    }
+}
+
+impl Directory {
+    /// Admission control: ractor's mailboxes have no limit, so a place is taken before a message is sent. ResourceExhausted: ask later.
+    pub fn admit(&self, name: &Name, most: usize) -> Result<Permit> {
+        let mut taken = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(name.clone()).or_insert(0);
+        if *count >= most {
+            return Err(Error::resource_exhausted(format!("{most} requests are waiting already"))
+                .with_hint("ask again later"));
+        }
+        *count += 1;
+        Ok(Permit { places: Arc::clone(&self.places), name: name.clone() })
+    }
+
+    /// Counts the places taken at `name`, for the tree.
+    pub fn waiting(&self, name: &Name) -> Waiting {
+        let (places, name) = (Arc::clone(&self.places), name.clone());
+        Arc::new(move || {
+            let taken = places.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.get(&name).map_or(0, |count| u32::try_from(*count).unwrap_or(u32::MAX))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

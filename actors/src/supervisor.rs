@@ -48,7 +48,12 @@ pub struct ChildSpec {
     pub supervisor: bool,
     /// A word for the tree.
     pub detail: String,
+    /// How many requests wait for it, where that is counted.
+    pub waiting: Option<Waiting>,
 }
+
+/// Counts what waits for a child, for the tree.
+pub type Waiting = Arc<dyn Fn() -> u32 + Send + Sync>;
 
 /// For workers that hold nothing that needs time.
 pub const WORKER_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -153,6 +158,7 @@ pub fn supervisor_spec(flags: Flags, children: Arc<dyn Fn() -> Vec<ChildSpec> + 
         shutdown: SUPERVISOR_SHUTDOWN,
         supervisor: true,
         detail,
+        waiting: None,
     }
 }
 

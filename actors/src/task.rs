@@ -52,6 +52,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const WAIT_DEADLINE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a shim may take for one request.
 pub(crate) const SHIM_DEADLINE: Duration = Duration::from_secs(30);
+/// Requests under way at one task.
+const WAITING_MAX: usize = 1024;
 /// Waiters of one process.
 const WAITERS_MAX: usize = 4096;
 
@@ -173,9 +175,19 @@ impl TaskHandle {
         message: impl FnOnce(RpcReplyPort<R>) -> TaskMessage,
         deadline: Duration,
     ) -> Result<R> {
-        ask(&self.actor()?, message, deadline)
-            .await
-            .map_err(|error| error.context(format!("task {}", self.container)))
+        let actor = self.actor()?;
+        let name = Name::Task(self.namespace.clone(), self.container.clone());
+        let _place = self.core.directory.admit(&name, WAITING_MAX)?;
+        self.ask_admitted(&actor, message, deadline).await
+    }
+
+    async fn ask_admitted<R: Send + 'static>(
+        &self,
+        actor: &ActorRef<TaskMessage>,
+        message: impl FnOnce(RpcReplyPort<R>) -> TaskMessage,
+        deadline: Duration,
+    ) -> Result<R> {
+        ask(actor, message, deadline).await.map_err(|error| error.context(format!("task {}", self.container)))
     }
 
     /// Init, as last known.
@@ -204,7 +216,8 @@ impl TaskHandle {
 
     /// Waits for the end of init or an exec; before its start, during its life, or after (TSK-12, TSK-13).
     pub async fn wait(&self, exec: Option<ExecId>) -> Result<ExitStatus> {
-        self.ask(|reply| TaskMessage::Wait(exec, reply), WAIT_DEADLINE).await?
+        // Not a place in the queue: the actor keeps waiters itself, and limits them.
+        self.ask_admitted(&self.actor()?, |reply| TaskMessage::Wait(exec, reply), WAIT_DEADLINE).await?
     }
 
     /// Sends a signal (TSK-19). NotFound when the process has ended.

@@ -81,6 +81,7 @@ impl Actor for WriterActor {
 /// A writer as a child.
 pub fn spec(core: &Shared, id: &str, name: Name) -> ChildSpec {
     let core = core.clone();
+    let waiting = core.directory.waiting(&name);
     ChildSpec {
         id: id.to_owned(),
         start: std::sync::Arc::new(move |parent: ActorCell| {
@@ -94,6 +95,7 @@ pub fn spec(core: &Shared, id: &str, name: Name) -> ChildSpec {
         shutdown: WORKER_SHUTDOWN,
         supervisor: false,
         detail: "writer".to_owned(),
+        waiting: Some(waiting),
     }
 }
 
@@ -108,7 +110,7 @@ where
     if actor.get_cell().get_status() == ractor::ActorStatus::Stopped {
         return Err(Error::unavailable("it is restarting").with_hint("ask again"));
     }
-    let permit = crate::ask::admit(name, WAITING_MAX)?;
+    let permit = core.directory.admit(name, WAITING_MAX)?;
     let (answer, result) = tokio::sync::oneshot::channel();
     let job: Job = Box::new(move |core| {
         Box::pin(async move {

@@ -8,7 +8,7 @@ use bosun_types::{Error, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::time::Instant;
 
-use super::decide::{Decision, Exit, counts, decide};
+use super::decide::{Decision, Exit, RestartType, counts, decide};
 use super::{ChildSpec, Flags, Supervisor, SupervisorMessage, no_child};
 
 /// Before a failed restart is tried again: long enough not to spin, short enough not to be noticed.
@@ -288,20 +288,25 @@ impl Data {
     }
 
     /// Those that run are stopped in reverse order, then all are started in order. One that does not start waits for another try,
-    /// and those after it wait with it.
+    /// and those after it wait with it. A temporary sibling is stopped for good (OTP: it is never brought back).
     async fn restart(&mut self, myself: &ActorRef<SupervisorMessage>, affected: &[usize]) {
         for position in affected.iter().rev() {
             self.children[*position].stop().await;
         }
-        for position in affected {
-            self.children[*position].state = ChildState::Restarting;
-        }
-        for position in affected {
+        let mut waiting = Vec::new();
+        for position in affected.iter().rev() {
             let child = &mut self.children[*position];
+            if child.spec.restart == RestartType::Temporary {
+                self.children.remove(*position);
+            } else {
+                child.state = ChildState::Restarting;
+                waiting.insert(0, child.spec.id.clone());
+            }
+        }
+        for child in self.children.iter_mut().filter(|child| waiting.contains(&child.spec.id)) {
             child.restarts += 1;
             if let Err(error) = child.start(myself).await {
                 tracing::warn!(child = %child.spec.id, %error, "a restart failed; it is tried again");
-                child.state = ChildState::Restarting;
                 let id = child.spec.id.clone();
                 myself.send_after(TRY_AGAIN, move || SupervisorMessage::TryAgain(id));
                 return;
@@ -376,7 +381,7 @@ fn describe(child: &Child) -> (TreeNode, Option<Supervisor>) {
         state,
         detail: child.spec.detail.clone(),
         restarts: child.restarts,
-        mailbox: None,
+        mailbox: child.spec.waiting.as_ref().map(|waiting| waiting()),
         started_at: child.started_at,
         children: Vec::new(),
     };

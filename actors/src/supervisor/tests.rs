@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bosun_types::tree::NodeState;
+use proptest::strategy::Strategy as _;
 use ractor::{Actor, ActorProcessingErr, SupervisionEvent};
 
+use super::decide::counts;
 use super::*;
 
 /// What happened, in order: `+a` started, `-a` stopped in order.
@@ -28,6 +30,8 @@ enum Order {
     Panic,
     Fail,
     EndNormally,
+    /// Holds the handler for ever: an orderly stop cannot end it.
+    Hang,
 }
 
 struct Probe;
@@ -60,6 +64,7 @@ impl Actor for Probe {
         match order {
             Order::Panic => panic!("asked to"),
             Order::Fail => Err("asked to".into()),
+            Order::Hang => std::future::pending().await,
             Order::EndNormally => {
                 myself.stop(None);
                 Ok(())
@@ -100,7 +105,15 @@ fn probe(name: &str, restart: RestartType, journal: &Journal, broken: Arc<Atomic
             Ok(spawned.map_err(|error| Error::internal(error.to_string()))?.0.get_cell())
         })
     });
-    ChildSpec { id, start, restart, shutdown: WORKER_SHUTDOWN, supervisor: false, detail: String::new() }
+    ChildSpec {
+        id,
+        start,
+        restart,
+        shutdown: WORKER_SHUTDOWN,
+        supervisor: false,
+        detail: String::new(),
+        waiting: None,
+    }
 }
 
 fn flags(strategy: Strategy, restarts: usize, dynamic: bool) -> Flags {
@@ -332,4 +345,183 @@ async fn children_are_added_removed_and_found() {
     bench.supervisor.remove_child("a").await.expect("stops");
     bench.expect(&["+a", "-a"]).await;
     assert!(bench.supervisor.find("a").await.expect("answers").is_none());
+}
+
+proptest::proptest! {
+    /// OTP's table, stated as laws instead of cases.
+    #[test]
+    fn decisions_keep_the_laws(
+        strategy in proptest::sample::select(vec![Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne]),
+        restart in proptest::sample::select(vec![Permanent, Transient, Temporary]),
+        exit in proptest::sample::select(vec![Exit::Normal, Exit::Abnormal]),
+        (children, child) in (1_usize..9).prop_flat_map(|children| (proptest::strategy::Just(children), 0..children)),
+        dynamic: bool,
+        allowed: bool,
+    ) {
+        let decision = decide(strategy, dynamic, restart, exit, child, children, allowed);
+        match &decision {
+            Decision::Restart(affected) => {
+                proptest::prop_assert!(allowed && counts(restart, exit));
+                proptest::prop_assert!(affected.contains(&child));
+                proptest::prop_assert!(affected.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+                proptest::prop_assert!(affected.iter().all(|position| *position < children));
+            }
+            Decision::Park => proptest::prop_assert!(dynamic && !allowed && counts(restart, exit)),
+            Decision::Escalate => proptest::prop_assert!(!dynamic && !allowed && counts(restart, exit)),
+            Decision::Let { .. } => proptest::prop_assert!(!counts(restart, exit)),
+        }
+    }
+
+    /// However restarts fall in time, one is refused exactly when more than the allowed number lie within the period.
+    #[test]
+    fn intensity_is_a_sliding_window(restarts in 0_usize..5, gaps in proptest::collection::vec(0_u64..8, 1..40)) {
+        let intensity = Intensity::new(restarts, 5);
+        let (begin, mut at) = (tokio::time::Instant::now(), 0);
+        let (mut history, mut all) = (std::collections::VecDeque::new(), Vec::new());
+        for gap in gaps {
+            at += gap;
+            all.push(at);
+            let within = all.iter().filter(|other| at - **other <= 5).count();
+            proptest::prop_assert_eq!(intensity.count(&mut history, begin + Duration::from_secs(at)), within <= restarts);
+            proptest::prop_assert!(history.len() <= all.len());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_child_ended_abnormally() {
+    let bench = bench(Strategy::OneForOne, 3, false, &[("t", Transient)]).await;
+    bench.expect(&["+t"]).await;
+    bench.supervisor.find("t").await.expect("answers").expect("runs").kill();
+    bench.expect(&["+t"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_does_not_stop_is_killed_when_its_time_is_over() {
+    let bench = bench(Strategy::OneForOne, 3, false, &[("a", Permanent), ("hung", Permanent)]).await;
+    bench.order("hung", Order::Hang).await;
+    let begin = tokio::time::Instant::now();
+    bench.supervisor.shutdown().await.expect("shuts down");
+    assert!(begin.elapsed() >= WORKER_SHUTDOWN, "it got its time");
+    bench.expect(&["+a", "+hung", "-a"]).await;
+    bench.expect_gone().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_temporary_sibling_is_stopped_for_good_when_all_restart() {
+    let children = [("a", Permanent), ("u", Temporary), ("c", Permanent)];
+    let bench = bench(Strategy::OneForAll, 3, false, &children).await;
+    bench.expect(&["+a", "+u", "+c"]).await;
+    bench.order("a", Order::Panic).await;
+    bench.expect(&["-c", "-u", "+a", "+c"]).await;
+    assert_eq!(bench.states().await.keys().collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_transient_sibling_comes_back_when_all_restart() {
+    let bench = bench(Strategy::OneForAll, 3, false, &[("t", Transient), ("b", Permanent)]).await;
+    bench.order("t", Order::EndNormally).await;
+    bench.expect_state("t", |state| state == Some(&NodeState::Stopped)).await;
+    bench.order("b", Order::Panic).await;
+    bench.expect(&["+t", "+b", "-t", "+t", "+b"]).await;
+}
+
+/// Children with a switch each that makes their starts fail.
+async fn breakable(strategy: Strategy, restarts: usize, names: &[&str]) -> (Bench, Vec<Arc<AtomicBool>>) {
+    let journal = Journal::default();
+    let broken: Vec<Arc<AtomicBool>> = names.iter().map(|_| Arc::default()).collect();
+    let specs = names
+        .iter()
+        .zip(&broken)
+        .map(|(name, broken)| probe(name, Permanent, &journal, Arc::clone(broken)))
+        .collect();
+    let supervisor = spawn(flags(strategy, restarts, false), specs, None).await.expect("starts");
+    (Bench { supervisor, journal }, broken)
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_after_a_child_that_does_not_start_wait_for_it() {
+    let (bench, broken) = breakable(Strategy::RestForOne, 1000, &["a", "b", "c"]).await;
+    bench.expect(&["+a", "+b", "+c"]).await;
+    broken[1].store(true, Ordering::SeqCst);
+    bench.order("b", Order::Panic).await;
+    bench.expect_state("c", |state| state == Some(&NodeState::Restarting)).await;
+    assert_eq!(bench.states().await["a"], NodeState::Running);
+    broken[1].store(false, Ordering::SeqCst);
+    bench.expect(&["-c", "+b", "+c"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_waits_for_another_try_does_not_hold_up_its_siblings() {
+    let (bench, broken) = breakable(Strategy::OneForOne, 1000, &["a", "b"]).await;
+    bench.expect(&["+a", "+b"]).await;
+    broken[0].store(true, Ordering::SeqCst);
+    bench.order("a", Order::Panic).await;
+    bench.expect_state("a", |state| state == Some(&NodeState::Restarting)).await;
+    bench.order("b", Order::Panic).await;
+    bench.expect(&["+b"]).await;
+    assert_eq!(bench.states().await["a"], NodeState::Restarting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_escalation_restarts_the_subtree_and_a_second_one_goes_further_up() {
+    let (journal, fine) = (Journal::default(), Arc::new(AtomicBool::new(false)));
+    let (inner, switch) = (journal.clone(), Arc::clone(&fine));
+    let children = Arc::new(move || vec![probe("leaf", Permanent, &inner, Arc::clone(&switch))]);
+    let subtree = supervisor_spec(
+        Flags { name: "subtree".to_owned(), ..flags(Strategy::OneForOne, 0, false) },
+        children,
+    );
+    let specs = vec![probe("a", Permanent, &journal, fine), subtree];
+    let supervisor = spawn(flags(Strategy::OneForOne, 1, false), specs, None).await.expect("starts");
+    let bench = Bench { supervisor, journal };
+    bench.expect(&["+a", "+leaf"]).await;
+    for lines in [&["+leaf"][..], &["-a"][..]] {
+        let subtree = bench.supervisor.find("subtree").await.expect("answers").expect("runs");
+        let leaf = Supervisor::of(ActorRef::from(subtree)).find("leaf").await.expect("answers");
+        leaf.expect("runs").send_message(Order::Panic).expect("is sent");
+        bench.expect(lines).await;
+    }
+    bench.expect_gone().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_child_whose_first_start_fails_is_parked_and_can_be_retried() {
+    let (journal, broken) = (Journal::default(), Arc::new(AtomicBool::new(true)));
+    let fine = Arc::new(AtomicBool::new(false));
+    let specs = vec![
+        probe("poison", Permanent, &journal, Arc::clone(&broken)),
+        probe("fine", Permanent, &journal, fine),
+    ];
+    let supervisor = spawn(flags(Strategy::OneForOne, 3, true), specs, None).await.expect("starts");
+    let bench = Bench { supervisor, journal };
+    bench.expect(&["+fine"]).await;
+    let is_parked = |state: Option<&NodeState>| matches!(state, Some(NodeState::Parked(cause)) if cause.contains("does not start"));
+    bench.expect_state("poison", is_parked).await;
+    bench.supervisor.retry("poison").await.expect_err("still fails");
+    bench.expect_state("poison", is_parked).await;
+    broken.store(false, Ordering::SeqCst);
+    bench.supervisor.retry("poison").await.expect("starts");
+    bench.expect_state("poison", |state| state == Some(&NodeState::Running)).await;
+    bench.supervisor.retry("poison").await.expect_err("is not parked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_child_that_keeps_failing_to_restart_is_parked() {
+    let (journal, broken) = (Journal::default(), Arc::new(AtomicBool::new(false)));
+    let specs = vec![probe("a", Permanent, &journal, Arc::clone(&broken))];
+    let supervisor = spawn(flags(Strategy::OneForOne, 3, true), specs, None).await.expect("starts");
+    let bench = Bench { supervisor, journal };
+    broken.store(true, Ordering::SeqCst);
+    bench.order("a", Order::Panic).await;
+    bench.expect_state("a", |state| matches!(state, Some(NodeState::Parked(_)))).await;
+    bench.supervisor.remove_child("a").await.expect("a parked child can be removed");
+    bench.expect_state("a", |state| state.is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_transient_child_that_ends_normally_is_forgotten() {
+    let bench = bench(Strategy::OneForOne, 3, true, &[("t", Transient)]).await;
+    bench.order("t", Order::EndNormally).await;
+    bench.expect_state("t", |state| state.is_none()).await;
 }

@@ -54,6 +54,7 @@ struct TaskData {
 /// A task as a child of its container.
 pub(crate) fn spec(core: &Shared, namespace: &NamespaceName, container: &ContainerId) -> ChildSpec {
     let (core, namespace, container) = (core.clone(), namespace.clone(), container.clone());
+    let waiting = core.directory.waiting(&Name::Task(namespace.clone(), container.clone()));
     ChildSpec {
         id: "task".to_owned(),
         start: Arc::new(move |parent: ActorCell| {
@@ -71,6 +72,7 @@ pub(crate) fn spec(core: &Shared, namespace: &NamespaceName, container: &Contain
         shutdown: WORKER_SHUTDOWN,
         supervisor: false,
         detail: "task".to_owned(),
+        waiting: Some(waiting),
     }
 }
 
