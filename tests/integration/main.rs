@@ -1,1 +1,8 @@
-//! The integration family.
+//! Integration: the real daemon, the real shim, real containers, over RPC and by the command line.
+
+mod bad_input;
+mod cli;
+mod events;
+mod registry;
+mod restart;
+mod tasks;

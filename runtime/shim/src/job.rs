@@ -9,9 +9,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use bincode::{Decode, Encode, config};
 use bosun_types::Error;
+use bosun_types::task::ExitCause;
 use bosun_types::task::ProcessIdentity;
 use nix::fcntl::OFlag;
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, fork, pipe2};
 
 use crate::error::{Context as _, Result};
@@ -72,8 +72,8 @@ impl Job {
         }
     }
 
-    /// What came of it, once the child was reaped with `status`.
-    pub fn finish(self, status: &WaitStatus) -> Result<Outcome, Error> {
+    /// What came of it, once the child was reaped with `cause`.
+    pub fn finish(self, cause: &ExitCause) -> Result<Outcome, Error> {
         let mut bytes = Vec::new();
         // The write end may live on in a created container: read what is there, not until its end.
         if sys::set_nonblocking(std::os::fd::AsFd::as_fd(&self.result)).is_ok() {
@@ -81,7 +81,7 @@ impl Job {
         }
         match bincode::decode_from_slice::<Result<Outcome, Error>, _>(&bytes, config::standard()) {
             Ok((outcome, _)) => outcome,
-            Err(_) => Err(Error::internal(format!("the shim's worker ended without an answer: {status:?}"))),
+            Err(_) => Err(Error::internal(format!("the shim's worker ended without an answer: {cause:?}"))),
         }
     }
 }

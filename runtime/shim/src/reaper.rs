@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity};
 use bosun_types::{ExecId, Timestamp};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::event_loop::{JobKind, Shim};
 use crate::phase::Input;
 use crate::process::Ending;
-use crate::sys::identity_of;
+use crate::sys::{identity_of, wait_for, wait_for_any};
 
 /// How long what is left of a container is killed before its exit is reported nevertheless.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -19,28 +18,23 @@ const REMEMBERED_MAX: usize = 256;
 impl Shim {
     /// Reaps all that have ended.
     pub fn reap(&mut self) {
-        loop {
-            let peek =
-                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-            let Ok(status) = waitid(Id::All, peek) else { break };
-            let Some(pid) = status.pid() else { break };
+        while let Some((pid, _)) = wait_for_any() {
             // Its start time can be read only until it is reaped.
-            let identity = identity_of(pid.as_raw()).ok();
-            let take = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-            let status = waitid(Id::Pid(pid), take).unwrap_or(status);
-            self.buried(pid.as_raw(), identity, &status);
+            let identity = identity_of(pid).ok();
+            let Some(cause) = wait_for(pid) else { break };
+            self.buried(pid, identity, cause);
         }
         if self.jobs.is_empty() {
             self.reaped_early.clear();
         }
     }
 
-    fn buried(&mut self, pid: i32, identity: Option<ProcessIdentity>, status: &WaitStatus) {
+    fn buried(&mut self, pid: i32, identity: Option<ProcessIdentity>, cause: ExitCause) {
         if let Some(at) = self.jobs.iter().position(|(job, _)| job.pid == pid) {
             let (job, kind) = self.jobs.remove(at);
-            return self.finish_job(kind, job.finish(status));
+            return self.finish_job(kind, job.finish(&cause));
         }
-        let exit = ExitStatus { cause: cause_of(status), exited_at: Timestamp::now() };
+        let exit = ExitStatus { cause, exited_at: Timestamp::now() };
         if self.init.live_pid() == Some(pid) {
             return self.exited(None, exit);
         }
@@ -92,15 +86,5 @@ impl Shim {
             process.ending = Some(Ending { status, kill_until: now + KILL_WAIT, since: now });
         }
         self.end_input(exec);
-    }
-}
-
-fn cause_of(status: &WaitStatus) -> ExitCause {
-    match status {
-        WaitStatus::Exited(_, code) => ExitCause::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-        WaitStatus::Signaled(_, signal, _) => {
-            ExitCause::Signal(u8::try_from(*signal as i32).unwrap_or(u8::MAX))
-        }
-        other => ExitCause::Unknown(format!("unexpected wait status {other:?}")),
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use bosun_types::task::ProcessIdentity;
+use bosun_types::task::{ExitCause, ProcessIdentity};
 
 use crate::error::{Context as _, Result};
 
@@ -28,6 +28,41 @@ pub fn identity_of(pid: i32) -> io::Result<ProcessIdentity> {
 /// The pid as the kernel's calls want it.
 pub fn raw_pid(identity: &ProcessIdentity) -> i32 {
     i32::try_from(identity.pid).unwrap_or(0)
+}
+
+/// A child that has ended, left for [`wait_for`]; `None` when there is none.
+pub fn wait_for_any() -> Option<(i32, ExitCause)> {
+    wait(libc::P_ALL, 0, libc::WNOWAIT)
+}
+
+/// Reaps a child that has ended.
+pub fn wait_for(pid: i32) -> Option<ExitCause> {
+    wait(libc::P_PID, u32::try_from(pid).ok()?, 0).map(|(_, cause)| cause)
+}
+
+/// `waitid` by hand: nix's fails with EINVAL for a child that a real-time signal killed; looking only, it does so for
+/// ever, and nothing would be reaped any more.
+#[expect(unsafe_code, reason = "see above")]
+fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Option<(i32, ExitCause)> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = options | libc::WEXITED | libc::WNOHANG | libc::__WALL;
+    loop {
+        // SAFETY: `info` is writable and lives through the call.
+        if unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) } == 0 {
+            break;
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+    // SAFETY: zeroed is a valid siginfo, and the call leaves a valid one.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: after waitid these fields are set, or still zero when nobody has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let byte = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
+    let cause =
+        if info.si_code == libc::CLD_EXITED { ExitCause::Code(byte) } else { ExitCause::Signal(byte) };
+    (pid > 0).then_some((pid, cause))
 }
 
 /// Sends a signal by number: real-time signals have no name in nix. `pid` must be positive.

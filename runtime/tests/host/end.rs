@@ -129,3 +129,29 @@ fn zombies() -> Vec<String> {
     };
     pids.into_iter().filter(|pid| !pid.is_empty()).filter(is_zombie).collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exec_killed_by_a_real_time_signal_is_reported() {
+    let world = World::new();
+    let mut task = world.run("exec sleep 1000", "", "bosun").await;
+    let words = ["/bin/sleep", "1000"].map(str::to_owned).to_vec();
+    let process =
+        bosun_types::task::ExecProcess::Inherit { args: words, env: Vec::new(), cwd: None, user: None };
+    let process = bosun_runtime::spec::exec_process(&world.spec("true", ""), &process, false, None).unwrap();
+    let id = bosun_types::ExecId::new("e1").unwrap();
+    let ask = async |request| task.connection.request(request, crate::world::PATIENCE).await.unwrap();
+    ask(Request::AddExec { id: id.clone(), process, stdio: Default::default() }).await;
+    ask(Request::Start { exec: Some(id.clone()) }).await;
+    ask(Request::Kill { target: bosun_types::task::KillTarget::Exec(id.clone()), signal: 64 }).await;
+    let exit = exit_of(&mut task.notices).await;
+    assert_eq!((exit.exec, exit.status.cause), (Some(id), ExitCause::Signal(64)));
+    assert_eq!(clean_up_twice_of(&world, &task).await, ExitCause::Signal(9));
+}
+
+async fn clean_up_twice_of(world: &World, task: &Task) -> ExitCause {
+    let known = world.known(task, "bosun");
+    let status = clean_up(&task.directory, &known).await.unwrap().unwrap();
+    task.directory.ensure_not().unwrap();
+    world.assert_nothing_left();
+    status.cause
+}

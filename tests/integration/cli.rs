@@ -1,0 +1,117 @@
+//! The command line, as a person types it.
+
+use std::process::Output;
+
+use bosun_tests::fixture;
+use bosun_tests::world::World;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn bosun(world: &World, words: &[&str]) -> Output {
+    world.bosun(words).output().expect("bosun runs")
+}
+
+fn good(world: &World, words: &[&str]) -> String {
+    let output = bosun(world, words);
+    assert!(output.status.success(), "bosun {words:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn with_image() -> (World, bosun_tests::world::Daemon) {
+    let world = World::new();
+    let daemon = world.start();
+    let archive = world.path("image.tar");
+    let file = std::fs::File::create(&archive).expect("creates");
+    fixture::busybox_image()
+        .expect("an image")
+        .write_oci_tar(file, Some("test.local/busybox:latest"))
+        .expect("writes");
+    good(&world, &["images", "import", &archive.to_string_lossy()]);
+    (world, daemon)
+}
+
+#[test]
+fn run_gives_output_and_code_and_leaves_nothing_with_rm() {
+    let (world, _daemon) = with_image();
+    let output = bosun(
+        &world,
+        &["run", "--rm", "test.local/busybox:latest", "sh", "-c", "echo out; echo err >&2; exit 7"],
+    );
+    assert_eq!(
+        (output.status.code(), text(&output.stdout).as_str(), text(&output.stderr).as_str()),
+        (Some(7), "out\n", "err\n")
+    );
+    let rows: serde_json::Value =
+        serde_json::from_str(&good(&world, &["ps", "--all", "--json"])).expect("JSON");
+    assert_eq!(rows, serde_json::json!([]));
+}
+
+#[test]
+fn run_by_rootfs_directory() {
+    let (world, _daemon) = with_image();
+    let rootfs = world.path("rootfs");
+    fixture::write_rootfs(&rootfs).expect("writes");
+    let output =
+        bosun(&world, &["run", "--rm", "--rootfs", &rootfs.to_string_lossy(), "/bin/sh", "-c", "exit 5"]);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_everyday_words() {
+    let (world, _daemon) = with_image();
+    assert_eq!(
+        good(
+            &world,
+            &["run", "-d", "--name", "web", "test.local/busybox:latest", "sh", "-c", "echo up; sleep 1000"]
+        ),
+        "web\n"
+    );
+    assert!(good(&world, &["ps"]).contains("running"));
+    assert_eq!(bosun(&world, &["exec", "web", "sh", "-c", "exit 3"]).status.code(), Some(3));
+    assert!(good(&world, &["tree"]).contains("web"));
+    assert!(good(&world, &["events", "--since", "1", "--no-follow"]).contains("/tasks/start"));
+    assert!(good(&world, &["inspect", "web"]).contains("ociVersion"));
+    assert!(good(&world, &["version"]).contains("client"));
+    assert!(good(&world, &["daemon", "status"]).contains("containers"));
+    assert!(good(&world, &["namespaces"]).contains("default"));
+    assert!(good(&world, &["images", "--json"]).contains("sha256:"));
+    bosun_tests::world::wait_until("the log", || good(&world, &["logs", "web"]) == "up\n");
+    let refused = bosun(&world, &["rm", "web"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("hint:"), "{}", text(&refused.stderr));
+    good(&world, &["kill", "-s", "KILL", "web"]);
+    assert_eq!(good(&world, &["wait", "web"]).trim(), "137");
+    good(&world, &["rm", "-f", "web"]);
+    assert!(!good(&world, &["ps", "-a"]).contains("web"));
+}
+
+#[test]
+fn errors_say_what_and_what_to_do() {
+    let (world, daemon) = with_image();
+    let output = bosun(&world, &["run", "--rm", "test.local/none:1", "true"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("test.local/none:1"), "{}", text(&output.stderr));
+    assert_eq!(
+        bosun(&world, &["run", "--rm", "test.local/busybox:latest", "no-such-command"]).status.code(),
+        Some(127)
+    );
+    assert_eq!(bosun(&world, &["run", "--no-such-flag"]).status.code(), Some(2));
+    daemon.kill();
+    let output = bosun(&world, &["ps"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("hint:"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn man_pages_and_completions_are_made() {
+    let world = World::new();
+    let man = world.path("man");
+    std::fs::create_dir(&man).expect("makes");
+    good(&world, &["man", &man.to_string_lossy()]);
+    assert!(std::fs::read_dir(&man).expect("lists").count() > 10);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(good(&world, &["completions", shell]).contains("bosun"));
+    }
+}

@@ -1,0 +1,177 @@
+//! Pulling from a real docker-registry on loopback.
+
+use std::process::{Child, Command, Stdio};
+
+use bosun_storage::image::writer::{BuiltImage, Dialect, ImageBuilder};
+use bosun_tests::client::{events, namespace};
+use bosun_tests::fixture;
+use bosun_tests::world::{World, wait_until};
+use bosun_types::event::Event;
+use bosun_types::platform::Platform;
+use bosun_types::reference::Reference;
+use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::transfer::{PartStatus, PullRequest};
+use bosun_types::{ErrorClass, Labels};
+
+struct Registry {
+    child: Child,
+    host: String,
+    data: std::path::PathBuf,
+}
+
+impl Registry {
+    fn start(world: &World) -> Self {
+        let data = world.path("registry");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a port")
+            .port();
+        let config = world.path("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            data.display()
+        );
+        std::fs::write(&config, text).expect("writes");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.expect("docker-registry is installed: run `cargo xtask test`");
+        wait_until("the registry to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { child, host: format!("127.0.0.1:{port}"), data }
+    }
+
+    fn reference(&self, rest: &str) -> Reference {
+        format!("{}/{rest}", self.host).parse().expect("good")
+    }
+
+    /// The file of a blob, to damage it.
+    fn blob(&self, hex: &str) -> std::path::PathBuf {
+        self.data.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pull(reference: Reference) -> PullRequest {
+    PullRequest {
+        reference,
+        platform: None,
+        unpack: Some(SNAPSHOTTER_DEFAULT.to_owned()),
+        plain_http: false,
+        labels: Labels::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rem_13_pull_by_tag_and_digest_and_again_finds_everything_here() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let _daemon = world.start();
+    let client = world.client().await;
+    let image = fixture::layered_image(3, 200_000).expect("an image");
+    let reference = registry.reference("team/app:1");
+    fixture::push(&image, &reference).await.expect("pushes");
+    let transfers = namespace(&client).transfers();
+    let images = transfers.pull(pull(reference.clone())).await.expect("starts").wait().await.expect("pulls");
+    assert_eq!(images[0].target, image.target);
+    let by_digest = registry.reference(&format!("team/app@{}", image.target.digest));
+    let transfer = transfers.pull(pull(by_digest)).await.expect("starts");
+    transfer.wait().await.expect("pulls");
+    let progress = transfer.progress().await.expect("known");
+    assert!(progress.parts.iter().all(|part| part.status == PartStatus::Exists), "{progress:?}");
+    assert_eq!(namespace(&client).default_snapshots().list().await.expect("lists").len(), 4);
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plt_4_an_index_gives_the_wanted_platform_and_names_those_it_has() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let _daemon = world.start();
+    let client = world.client().await;
+    let other =
+        ImageBuilder { platform: Platform::parse("linux/s390x").expect("good"), ..ImageBuilder::new() };
+    let other = other.layer(fixture::data_layer(9, 1000).expect("a layer")).build();
+    let ours = fixture::busybox_image().expect("an image");
+    let index = BuiltImage::index(vec![other, ours], Dialect::Oci);
+    let reference = registry.reference("team/multi:1");
+    fixture::push(&index, &reference).await.expect("pushes");
+    let transfers = namespace(&client).transfers();
+    transfers.pull(pull(reference.clone())).await.expect("starts").wait().await.expect("pulls");
+    let wrong =
+        PullRequest { platform: Some(Platform::parse("linux/riscv64").expect("good")), ..pull(reference) };
+    let error = transfers.pull(wrong).await.expect("starts").wait().await.expect_err("not there");
+    assert_eq!(error.class, ErrorClass::NotFound);
+    assert!(error.message.contains("s390x"), "{error}");
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_pulls_are_one() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let _daemon = world.start();
+    let client = world.client().await;
+    let reference = registry.reference("team/busy:1");
+    fixture::push(&fixture::layered_image(4, 2_000_000).expect("an image"), &reference)
+        .await
+        .expect("pushes");
+    let pulls = (0..10).map(|_| {
+        let (client, request) = (client.clone(), pull(reference.clone()));
+        tokio::spawn(async move {
+            namespace(&client).transfers().pull(request).await.expect("starts").wait().await.expect("pulls")
+        })
+    });
+    futures::future::try_join_all(pulls).await.expect("joins");
+    let committed = events(&client)
+        .await
+        .iter()
+        .filter(|event| matches!(event.event, Event::SnapshotCommit { .. }))
+        .count();
+    assert_eq!(committed, 5, "one unpack a layer");
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_not_what_was_promised_leave_nothing_and_the_daemon_serves_on() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let _daemon = world.start();
+    let client = world.client().await;
+    let image = fixture::layered_image(2, 300_000).expect("an image");
+    let reference = registry.reference("team/bad:1");
+    fixture::push(&image, &reference).await.expect("pushes");
+    let (layer, _) = image
+        .blobs
+        .iter()
+        .find(|(descriptor, _)| descriptor.media_type.contains("layer") && descriptor.size > 100_000)
+        .expect("a layer");
+    let path = registry.blob(&layer.digest.hex());
+    let mut bytes = std::fs::read(&path).expect("is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&path, &bytes).expect("writes");
+    let transfers = namespace(&client).transfers();
+    let error =
+        transfers.pull(pull(reference.clone())).await.expect("starts").wait().await.expect_err("damaged");
+    assert!(
+        matches!(
+            error.class,
+            ErrorClass::DataLoss | ErrorClass::FailedPrecondition | ErrorClass::InvalidArgument
+        ),
+        "{error}"
+    );
+    assert!(namespace(&client).images().list().await.expect("lists").is_empty());
+    assert!(namespace(&client).default_snapshots().list().await.expect("lists").is_empty());
+    let missing = registry.reference("no/such:1");
+    let error = transfers.pull(pull(missing)).await.expect("starts").wait().await.expect_err("not there");
+    assert_eq!(error.class, ErrorClass::NotFound);
+}
