@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use bosun_storage::compression::Compression;
-use bosun_storage::image::writer::{ImageBuilder, LayerBuilder};
+use bosun_storage::image::writer::{ImageBuilder, Layer, LayerBuilder};
 use bosun_tests::client::{IMAGE, import, import_bytes, namespace, shell};
 use bosun_tests::world::World;
 use bosun_types::ErrorClass;
@@ -32,15 +32,14 @@ async fn hostile_layers_are_refused_and_nothing_outside_is_touched() {
     let outside = world.path("outside");
     std::fs::write(&outside, "untouched").expect("writes");
     let target = outside.to_string_lossy().into_owned();
-    let hostile: Vec<(&str, LayerBuilder)> = vec![
-        ("dots", LayerBuilder::new().file("../../../../../../../../tmp/bosun-escaped", 0o644, b"x")),
-        ("hard link", LayerBuilder::new().hard_link("inside", &target)),
-        ("bomb", LayerBuilder::new().file("zeros", 0o644, &vec![0; 200 << 20])),
+    let hostile = [
+        ("dots", raw_layer("../../../../../../../../tmp/bosun-escaped")),
+        ("hard link", layer(LayerBuilder::new().hard_link("inside", &target))),
+        ("bomb", layer(LayerBuilder::new().file("zeros", 0o644, &vec![0; 200 << 20]))),
     ];
     for (name, layer) in hostile {
-        let layer = layer.build(Compression::Gzip).expect("a layer");
-        let image = ImageBuilder::new().layer(layer).build();
         let mut archive = Vec::new();
+        let image = ImageBuilder::new().layer(layer).build();
         image.write_oci_tar(&mut archive, Some("test.local/hostile:1")).expect("an archive");
         let error = import_bytes(&client, archive).await.expect_err(name);
         assert!(!matches!(error.class, ErrorClass::Unknown | ErrorClass::Internal), "{name}: {error:?}");
@@ -49,6 +48,24 @@ async fn hostile_layers_are_refused_and_nothing_outside_is_touched() {
     assert!(!std::path::Path::new("/tmp/bosun-escaped").exists());
     assert!(namespace(&client).images().list().await.expect("lists").is_empty());
     world.check(&client).await;
+}
+
+fn layer(builder: LayerBuilder) -> Layer {
+    builder.build(Compression::Gzip).expect("a layer")
+}
+
+/// One file under a name that no decent writer writes.
+fn raw_layer(name: &str) -> Layer {
+    let mut header = tar::Header::new_gnu();
+    header.as_gnu_mut().expect("GNU").name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(1);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &b"x"[..]).expect("appends");
+    let bytes = builder.into_inner().expect("ends");
+    let digest = bosun_storage::image::digest_of(&bytes);
+    Layer { bytes, compression: Compression::None, digest, diff_id: digest }
 }
 
 /// A symlinked parent stays inside the root.

