@@ -150,7 +150,7 @@ fn mounts(places: &Places, found: &mut Vec<String>) {
 }
 
 fn snapshots(places: &Places, expected: &Expected, found: &mut Vec<String>) {
-    let directories = directories(&places.root.join("snapshots/overlayfs/snapshots"));
+    let directories = directories(&places.root.join("snapshots/overlayfs"));
     if directories.len() != expected.snapshots {
         let names: Vec<String> = directories.iter().map(|path| name(path)).collect();
         found.push(format!(
