@@ -12,7 +12,7 @@ use bosun_storage::snapshotter::Snapshotter;
 use bosun_storage::store::Store;
 use bosun_types::event::Event;
 use bosun_types::namespace::NamespaceRecord;
-use bosun_types::{Error, Labels, NamespaceName, Result, Timestamp};
+use bosun_types::{Error, Labels, NamespaceName, OperationId, Result, Timestamp};
 
 use crate::directory::Directory;
 use crate::ports::{RegistryPort, TaskHost};
@@ -39,6 +39,8 @@ pub struct Core {
     pub cgroup_parent: String,
     /// When the daemon started.
     pub started_at: Timestamp,
+    /// What the store had given out when the daemon started: older things are of an earlier life.
+    pub life: Life,
     /// Recovery still works on something.
     pub recovering: AtomicBool,
     /// What task actors heard last, for lists that must not wait for them.
@@ -51,6 +53,22 @@ pub struct Core {
 
 /// A snapshotter behind its trait.
 pub type SharedSnapshotter = Arc<dyn Snapshotter>;
+
+/// Where this life of the daemon begins in numbers that are never given out twice.
+#[derive(Debug, Clone, Copy)]
+pub struct Life {
+    /// The first operation.
+    pub first_operation: OperationId,
+    /// The first snapshot directory.
+    pub first_directory: u64,
+}
+
+impl Life {
+    /// To be asked before anything of this life is made.
+    pub fn begin(store: &Store) -> Self {
+        Self { first_operation: store.next_operation_id(), first_directory: store.next_directory() }
+    }
+}
 
 /// Shared by all.
 pub type Shared = Arc<Core>;

@@ -27,7 +27,7 @@ use bosun_types::task::{StoredPhase, TaskRecord};
 use bosun_types::tree::{DaemonStatus, TreeNode};
 use bosun_types::{Labels, NamespaceName, OperationId, Result, Timestamp};
 
-use crate::core::{Core, Shared};
+use crate::core::{Core, Life, Shared};
 use crate::directory::Directory;
 use crate::events::EventsHandle;
 use crate::namespaces::{self, NamespaceHandle};
@@ -73,6 +73,7 @@ impl Daemon {
             .map(|snapshotter| (snapshotter.name().to_owned(), snapshotter))
             .collect();
         let core: Shared = Arc::new(Core {
+            life: Life::begin(&options.store),
             store: options.store,
             content: options.content,
             snapshotters,

@@ -102,6 +102,11 @@ impl TaskHost for RealHost {
         Ok(TaskDirectory::list(&self.state)?.into_iter().map(|it| it.nonce().to_owned()).collect())
     }
 
+    fn owner(&self, nonce: &str) -> Result<Option<Owner>> {
+        let owner = self.at(nonce)?.owner()?;
+        Ok(owner.map(|(namespace, container)| Owner { namespace, container }))
+    }
+
     fn ensure_shim<'a>(&'a self, nonce: &'a str, owner: &'a Owner) -> BoxFuture<'a, Result<ProcessIdentity>> {
         Box::pin(self.start_shim(nonce, owner))
     }

@@ -28,6 +28,11 @@ pub trait TaskHost: Send + Sync {
     fn directory(&self, nonce: &str) -> String;
     /// Nonces of all task directories.
     fn directories(&self) -> Result<Vec<String>>;
+    /// Whose task directory it is, as the directory itself says; `None`: it does not say.
+    fn owner(&self, nonce: &str) -> Result<Option<Owner>> {
+        let _ = nonce;
+        Ok(None)
+    }
     /// Starts a shim unless the beacon proves that one lives; gives its identity once it listens.
     fn ensure_shim<'a>(&'a self, nonce: &'a str, owner: &'a Owner) -> BoxFuture<'a, Result<ProcessIdentity>>;
     /// Connects to the shim. NotFound: there is none. DeadlineExceeded: it does not answer.

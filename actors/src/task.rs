@@ -41,9 +41,8 @@ use crate::core::{Core, Shared};
 use crate::directory::Name;
 use crate::ports::Shim;
 
-pub(crate) use actor::spec;
-#[expect(unused_imports, reason = "recovery is being written")]
-pub(crate) use create::{CreateTask, create};
+pub(crate) use actor::{rows_of_deletion, spec};
+pub(crate) use create::{create, finish};
 pub(crate) use delete::RemoveTask;
 
 /// How long a request to a task may take: making and starting included.

@@ -119,12 +119,10 @@ fn container_spec(core: &Shared, namespace: &NamespaceName, id: &ContainerId) ->
     let children = Arc::new(move || {
         let mut children =
             vec![writer::spec(&shared, "writer", Name::Container(name.clone(), container.clone()))];
-        // A task whose making is under way is recovery's until it is made or undone.
-        let made = task::record(&shared, &name, &container)
-            .ok()
-            .flatten()
-            .filter(|record| record.phase != bosun_types::task::StoredPhase::Creating);
-        children.extend(made.map(|_| task_spec(&shared, &name, &container)));
+        // What recovery makes or removes has no actor until that is done: two hands on one row would be one too many.
+        let there = task::record(&shared, &name, &container).ok().flatten();
+        let adopted = there.filter(|record| !crate::recovery::works_on(&shared, record));
+        children.extend(adopted.map(|_| task_spec(&shared, &name, &container)));
         children
     });
     registered(core, container_path(namespace, id), supervisor_spec(flags, children))

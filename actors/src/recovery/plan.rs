@@ -5,22 +5,23 @@
 //! |---|---|
 //! | an operation of this life of the daemon | left: whoever opened it drives it |
 //! | a parked operation, or one tried [`ATTEMPTS_MAX`] times | parked |
-//! | an operation that was being taken back | taken back |
+//! | an operation that was being taken back | taken back; a removal never is |
 //! | making a snapshot, a container | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
-//! | starting a process | its shim lives: asked; else closed, the task's own recovery says how it ended |
+//! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container | finished |
 //! | a pull | resumed |
 //! | a task that was alive, of another boot | ended, unknown how: the machine was restarted |
 //! | any other task | adopted: its actor reattaches |
-//! | a directory that a row or an operation names | left |
+//! | a directory that a row or an operation names, or of this life | left |
 //! | a directory that neither names | removed |
-//! | a snapshot's row without its directory | parked: its bytes are lost, and that is shown |
+//! | a committed snapshot's row without its directory | parked: its bytes are lost, and that is shown |
+//! | another snapshot's row without its directory | made again: it is not synced before the row is, and a power cut took it |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
-use bosun_types::snapshot::SnapshotRecord;
+use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::task::{StoredPhase, TaskRecord};
 use bosun_types::{ContainerId, Error, NamespaceName, OperationId, SnapshotKey};
 
@@ -36,6 +37,9 @@ pub struct Observed {
     pub boot_id: String,
     /// Operations with this id or a later one were opened after the daemon started; `None`: all are old.
     pub first_of_this_life: Option<OperationId>,
+    /// Snapshot directories with this number or a later one were made after the daemon started, by transfers perhaps, which make them
+    /// before any row names them; `None`: all are old.
+    pub first_directory_of_this_life: Option<u64>,
     /// Every open operation.
     pub operations: Vec<OperationRecord>,
     /// Every task's row.
@@ -72,8 +76,10 @@ pub enum Action {
     Undo,
     /// Ask the shim what is true, then finish what is done and take back what is not.
     AskShim,
-    /// Nothing was left to do: close it.
+    /// Nothing is left to do for it: close it.
     Close,
+    /// Make the directory of a snapshot again, empty as it was.
+    Remake,
     /// Hand it to the transfers, which go on where they stopped.
     Resume,
     /// Its actor reattaches on its own.
@@ -109,7 +115,7 @@ impl Action {
     /// Its bucket; `AskShim` is counted as adoption, because the shim's word is taken as it is.
     pub const fn bucket(&self) -> Bucket {
         match self {
-            Self::RollForward | Self::Resume | Self::EndUnknown => Bucket::RolledForward,
+            Self::RollForward | Self::Resume | Self::EndUnknown | Self::Remake => Bucket::RolledForward,
             Self::Undo => Bucket::Undone,
             Self::AskShim | Self::Adopt | Self::Close => Bucket::Adopted,
             Self::Park(_) => Bucket::Parked,
@@ -167,7 +173,8 @@ pub fn plan(observed: &Observed) -> Plan {
     }
     for (snapshotter, directories) in &observed.snapshot_directories {
         for directory in directories {
-            let named = claims.directories.contains(&(snapshotter.as_str(), *directory));
+            let young = observed.first_directory_of_this_life.is_some_and(|first| *directory >= first);
+            let named = young || claims.directories.contains(&(snapshotter.as_str(), *directory));
             decide(Subject::SnapshotDirectory(snapshotter.clone(), *directory), orphan_unless(named));
         }
     }
@@ -246,8 +253,12 @@ fn decide_operation(observed: &Observed, claims: &Claims<'_>, operation: &Operat
             let cause = Error::internal(format!("{name}: recovery gave up after {ATTEMPTS_MAX} attempts"));
             (Action::Park(cause), "tried too often")
         }
-        OperationStatus::Undoing { .. } => (Action::Undo, "it was being taken back"),
-        OperationStatus::Forward => decide_intent(observed, claims, operation),
+        OperationStatus::Undoing { .. } if !removes(&operation.intent) => {
+            (Action::Undo, "it was being taken back")
+        }
+        OperationStatus::Forward | OperationStatus::Undoing { .. } => {
+            decide_intent(observed, claims, operation)
+        }
     }
 }
 
@@ -269,13 +280,17 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
             (true, false) => (Action::Undo, "no shim of it lives"),
             (false, _) => (Action::Undo, "it is of another boot: nothing of it lives"),
         },
-        Intent::StartProcess { nonce, .. } => match (same_boot, shim_lives(observed, nonce)) {
-            (true, true) if claims.tasks.contains_key(nonce.as_str()) => {
-                (Action::AskShim, "its shim lives and knows whether it started")
-            }
-            _ => (Action::Close, "no shim of it lives: the task's own recovery says how it ended"),
-        },
+        Intent::StartProcess { .. } => {
+            (Action::Close, "its task's actor asks the shim whether it started, or finds out how it ended")
+        }
     }
+}
+
+const fn removes(intent: &Intent) -> bool {
+    matches!(
+        intent,
+        Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. }
+    )
 }
 
 fn decide_task(observed: &Observed, claims: &Claims<'_>, task: &TaskRecord) -> Decided {
@@ -304,6 +319,9 @@ fn decide_snapshot(observed: &Observed, claims: &Claims<'_>, row: &SnapshotRecor
     if in_work || there.contains(&row.directory) {
         return None;
     }
+    if row.kind != SnapshotKind::Committed {
+        return Some((Action::Remake, "a power cut took its directory, which was not synced yet"));
+    }
     let cause = Error::internal(format!("snapshot {}: directory {} is not there", row.key, row.directory));
     Some((Action::Park(cause), "its bytes are lost"))
 }
@@ -314,7 +332,7 @@ fn shim_lives(observed: &Observed, nonce: &str) -> bool {
 
 fn orphan_unless(named: bool) -> Decided {
     if named {
-        (Action::Leave, "a row or an operation names it")
+        (Action::Leave, "a row or an operation names it, or it is of this life")
     } else {
         (
             Action::Remove,

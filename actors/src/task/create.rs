@@ -12,7 +12,7 @@ use bosun_types::operation::Intent;
 use bosun_types::shim::{CreateRequest, Request, Response};
 use bosun_types::stdio::{LOG_BYTES_MAX_DEFAULT, LOG_FILES_MAX_DEFAULT, LogTarget, Stdio};
 use bosun_types::task::{ProcessIdentity, StoredPhase, TaskRecord, TaskRequest};
-use bosun_types::{ContainerId, Error, NamespaceName, Result, Timestamp};
+use bosun_types::{ContainerId, Error, NamespaceName, OperationId, Result, Timestamp};
 use futures::future::BoxFuture;
 
 use super::{LOG_FILE, SHIM_DEADLINE, log_directory};
@@ -47,6 +47,8 @@ pub(crate) async fn create(
         created_at: Timestamp::now(),
         started_at: None,
     };
+    // Before the intent is logged: what is refused here leaves nothing open.
+    let creation = CreateTask::new(core, container, record.clone(), request.no_pivot_root)?;
     let operation = operation::record(
         core,
         &namespace,
@@ -55,7 +57,6 @@ pub(crate) async fn create(
     let mut batch = Batch::new();
     batch.open_operation(&operation).put(&record);
     core.commit(batch).await?;
-    let creation = CreateTask::new(core, container, record, request.no_pivot_root)?;
     if let Err(failure) = operation::perform(&creation).await {
         let gone = |batch: &mut Batch| {
             batch.delete::<TaskRecord>(key::task(&namespace, &id));
@@ -187,24 +188,25 @@ impl CreateTask {
     }
 
     /// The outcome: row, event, intent closed; then the actor.
-    pub(crate) async fn finish(&self, operation: bosun_types::OperationId) -> Result<()> {
+    async fn finish(&self, operation: OperationId) -> Result<()> {
         let made = self.made();
-        let record = TaskRecord {
-            shim: made.shim,
-            init: made.init,
-            phase: StoredPhase::Created,
-            ..self.record.clone()
-        };
-        let event = Event::TaskCreate {
-            container_id: record.container.clone(),
-            bundle: self.core.host.directory(&record.nonce),
-            pid: made.init.map_or(0, |init| init.pid),
-        };
-        let mut batch = Batch::new();
-        batch.put(&record).close_operation(operation).publish(&record.namespace, event);
-        self.core.commit(batch).await?;
-        tree::start_task(&self.core, &record.namespace, &record.container).await
+        let record = TaskRecord { shim: made.shim, init: made.init, ..self.record.clone() };
+        finish(&self.core, record, operation).await
     }
+}
+
+/// A made task becomes one: its row, event and closed intent in one commit; then its actor. Recovery ends here too.
+pub(crate) async fn finish(core: &Shared, record: TaskRecord, operation: OperationId) -> Result<()> {
+    let record = TaskRecord { phase: StoredPhase::Created, ..record };
+    let event = Event::TaskCreate {
+        container_id: record.container.clone(),
+        bundle: core.host.directory(&record.nonce),
+        pid: record.init.map_or(0, |init| init.pid),
+    };
+    let mut batch = Batch::new();
+    batch.put(&record).close_operation(operation).publish(&record.namespace, event);
+    core.commit(batch).await?;
+    tree::start_task(core, &record.namespace, &record.container).await
 }
 
 impl Operation for CreateTask {

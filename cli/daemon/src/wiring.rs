@@ -22,8 +22,10 @@ use crate::signals;
 
 /// How long calls under way may take to finish when the daemon stops (F35).
 const DRAIN: Duration = Duration::from_secs(5);
-/// Both directories hold what is root's alone (CVE-2021-41103, CVE-2024-25621).
-const DIRECTORY_MODE: u32 = 0o700;
+/// The root holds what is root's alone (CVE-2021-41103, CVE-2024-25621).
+const ROOT_MODE: u32 = 0o700;
+/// Through the state directory the socket's group reaches the socket; task directories in it are 0700 themselves.
+const STATE_MODE: u32 = 0o711;
 
 /// Git revision, when the builder says it.
 const REVISION: &str = match option_env!("BOSUN_REVISION") {
@@ -54,9 +56,8 @@ pub fn prepare_process(config: &Config) -> anyhow::Result<()> {
 
 /// Opens, starts, serves until a signal, stops in reverse order.
 pub async fn serve(config: &Config) -> anyhow::Result<()> {
-    for directory in [&config.root, &config.state] {
-        private_directory(directory)?;
-    }
+    directory(&config.root, ROOT_MODE)?;
+    directory(&config.state, STATE_MODE)?;
     let store = open_store(config)?;
     let content = ContentStore::open(&config.root).map_err(bosun_types::Error::from)?;
     let overlay: Arc<dyn Snapshotter> =
@@ -104,16 +105,16 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 /// Makes it, or narrows what is too wide (I12).
-fn private_directory(path: &Path) -> anyhow::Result<()> {
+fn directory(path: &Path, wanted: u32) -> anyhow::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(DIRECTORY_MODE)
+        .mode(wanted)
         .create(path)
         .with_context(|| format!("cannot create {}", path.display()))?;
     let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
-    if mode != DIRECTORY_MODE {
-        tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "too open: narrowed to 700");
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE))?;
+    if mode != wanted {
+        tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "mode is not {wanted:o}: set");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))?;
     }
     Ok(())
 }

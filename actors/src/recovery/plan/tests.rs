@@ -178,20 +178,20 @@ fn making_a_task_is_taken_back_without_a_shim_a_row_or_its_boot() {
 }
 
 #[test]
-fn starting_asks_a_living_shim_and_is_closed_without_one() {
-    let created = || Some(StoredPhase::Created);
-    assert_eq!(of_operation(found(created(), Some(true)), "start_process"), Action::AskShim);
-    assert_eq!(of_operation(found(created(), Some(false)), "start_process"), Action::Close);
-    assert_eq!(of_operation(found(None, Some(true)), "start_process"), Action::Close);
+fn starting_is_closed_because_the_tasks_actor_finds_out() {
+    for shim in [None, Some(false), Some(true)] {
+        assert_eq!(of_operation(found(Some(StoredPhase::Created), shim), "start_process"), Action::Close);
+    }
 }
 
 #[test]
-fn what_was_being_taken_back_never_goes_forward_again() {
+fn what_was_being_taken_back_never_goes_forward_again_but_a_removal_does() {
     let status = OperationStatus::Undoing { cause: Error::internal("x") };
     for intent in intents(NONCE, 7) {
         let undoing = OperationRecord { status: status.clone(), ..operation(1, intent) };
         let observed = with(found(Some(StoredPhase::Creating), Some(true)), [undoing]);
-        assert_eq!(action(&observed, &Subject::Operation(OperationId(1))), Action::Undo);
+        let wanted = if removes(&observed.operations[0].intent) { Action::RollForward } else { Action::Undo };
+        assert_eq!(action(&observed, &Subject::Operation(OperationId(1))), wanted);
     }
 }
 
@@ -284,6 +284,11 @@ fn a_snapshot_directory_that_nothing_names_is_removed() {
         action(&Observed { snapshots: vec![elsewhere], ..observed.clone() }, &subject),
         Action::Remove
     );
+    // A transfer of this life makes directories before rows name them.
+    let young = Observed { first_directory_of_this_life: Some(7), ..observed.clone() };
+    assert_eq!(action(&young, &subject), Action::Leave);
+    let old = Observed { first_directory_of_this_life: Some(8), ..observed.clone() };
+    assert_eq!(action(&old, &subject), Action::Remove);
     for name in ["prepare_snapshot", "remove_snapshot", "create_container", "delete_container"] {
         let observed = with(observed.clone(), [operation(1, intent_named(name))]);
         assert_eq!(action(&observed, &subject), Action::Leave, "{name}");
@@ -291,9 +296,20 @@ fn a_snapshot_directory_that_nothing_names_is_removed() {
 }
 
 #[test]
-fn a_snapshot_whose_directory_is_gone_is_shown() {
+fn an_active_snapshot_whose_directory_is_gone_is_made_again() {
+    for kind in [SnapshotKind::Active, SnapshotKind::View] {
+        let mut observed = found(None, None);
+        observed.snapshots = vec![SnapshotRecord { kind, ..snapshot("k", 7) }];
+        observed.snapshot_directories.insert(OVERLAY.to_owned(), BTreeSet::new());
+        let subject = Subject::Snapshot(namespace(), OVERLAY.to_owned(), key());
+        assert_eq!(action(&observed, &subject), Action::Remake);
+    }
+}
+
+#[test]
+fn a_committed_snapshot_whose_directory_is_gone_is_shown() {
     let mut observed = found(None, None);
-    observed.snapshots = vec![snapshot("k", 7)];
+    observed.snapshots = vec![SnapshotRecord { kind: SnapshotKind::Committed, ..snapshot("k", 7) }];
     observed.snapshot_directories.insert(OVERLAY.to_owned(), BTreeSet::new());
     let subject = Subject::Snapshot(namespace(), OVERLAY.to_owned(), key());
     assert!(parked(&action(&observed, &subject)));
@@ -371,6 +387,7 @@ prop_compose! {
         Observed {
             boot_id: BOOT.to_owned(),
             first_of_this_life: first,
+            first_directory_of_this_life: None,
             operations,
             tasks,
             snapshots: rows.into_iter().map(|number| snapshot(&format!("s{number}"), number)).collect(),
