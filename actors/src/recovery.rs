@@ -97,6 +97,7 @@ pub(crate) fn spec(core: &Shared) -> ChildSpec {
         shutdown: WORKER_SHUTDOWN,
         supervisor: false,
         detail: "plans once".to_owned(),
+        waiting: None,
     }
 }
 

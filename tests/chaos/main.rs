@@ -1,1 +1,6 @@
-//! The chaos family.
+//! Chaos: crashes at every registered step, random `kill -9`, a full disk.
+
+mod disk_full;
+mod kill;
+mod matrix;
+mod script;

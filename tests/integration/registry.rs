@@ -1,64 +1,16 @@
 //! Pulling from a real docker-registry on loopback.
 
-use std::process::{Child, Command, Stdio};
-
 use bosun_storage::image::writer::{BuiltImage, Dialect, ImageBuilder};
 use bosun_tests::client::{events, namespace};
 use bosun_tests::fixture;
-use bosun_tests::world::{World, wait_until};
+use bosun_tests::registry::Registry;
+use bosun_tests::world::World;
 use bosun_types::event::Event;
 use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::transfer::{PartStatus, PullRequest};
 use bosun_types::{ErrorClass, Labels};
-
-struct Registry {
-    child: Child,
-    host: String,
-    data: std::path::PathBuf,
-}
-
-impl Registry {
-    fn start(world: &World) -> Self {
-        let data = world.path("registry");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a port")
-            .port();
-        let config = world.path("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-            data.display()
-        );
-        std::fs::write(&config, text).expect("writes");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let child = child.expect("docker-registry is installed: run `cargo xtask test`");
-        wait_until("the registry to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { child, host: format!("127.0.0.1:{port}"), data }
-    }
-
-    fn reference(&self, rest: &str) -> Reference {
-        format!("{}/{rest}", self.host).parse().expect("good")
-    }
-
-    /// The file of a blob, to damage it.
-    fn blob(&self, hex: &str) -> std::path::PathBuf {
-        self.data.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn pull(reference: Reference) -> PullRequest {
     PullRequest {
@@ -73,7 +25,7 @@ fn pull(reference: Reference) -> PullRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn rem_13_pull_by_tag_and_digest_and_again_finds_everything_here() {
     let world = World::new();
-    let registry = Registry::start(&world);
+    let registry = Registry::start(&world.path(""));
     let _daemon = world.start();
     let client = world.client().await;
     let image = fixture::layered_image(3, 200_000).expect("an image");
@@ -94,7 +46,7 @@ async fn rem_13_pull_by_tag_and_digest_and_again_finds_everything_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plt_4_an_index_gives_the_wanted_platform_and_names_those_it_has() {
     let world = World::new();
-    let registry = Registry::start(&world);
+    let registry = Registry::start(&world.path(""));
     let _daemon = world.start();
     let client = world.client().await;
     let other =
@@ -117,7 +69,7 @@ async fn plt_4_an_index_gives_the_wanted_platform_and_names_those_it_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_pulls_are_one() {
     let world = World::new();
-    let registry = Registry::start(&world);
+    let registry = Registry::start(&world.path(""));
     let _daemon = world.start();
     let client = world.client().await;
     let reference = registry.reference("team/busy:1");
@@ -143,7 +95,7 @@ async fn equal_pulls_are_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_not_what_was_promised_leave_nothing_and_the_daemon_serves_on() {
     let world = World::new();
-    let registry = Registry::start(&world);
+    let registry = Registry::start(&world.path(""));
     let _daemon = world.start();
     let client = world.client().await;
     let image = fixture::layered_image(2, 300_000).expect("an image");

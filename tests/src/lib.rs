@@ -3,4 +3,5 @@
 pub mod client;
 pub mod fixture;
 pub mod invariants;
+pub mod registry;
 pub mod world;

@@ -1,0 +1,110 @@
+//! The script that reaches every registered step, on a daemon that may fail or die at any of them.
+//!
+//! Every call may fail; what was acknowledged is remembered and must hold. At the end everything is removed, and nothing may be left.
+
+use bosun_client::Client;
+use bosun_tests::client::{logged, namespace, shell};
+use bosun_tests::world::eventually;
+use bosun_types::reference::Reference;
+use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::transfer::PullRequest;
+use bosun_types::{ContainerId, Error, ErrorClass, Labels, Result, SnapshotKey};
+
+/// What must hold after recovery.
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    /// The container exists.
+    pub container: bool,
+    /// The image exists.
+    pub image: bool,
+    /// The snapshot exists.
+    pub snapshot: bool,
+    /// The exit code was seen.
+    pub exit: Option<u32>,
+}
+
+fn container_id() -> ContainerId {
+    ContainerId::new("life").expect("good")
+}
+
+fn key() -> SnapshotKey {
+    SnapshotKey::new("loose").expect("good")
+}
+
+/// Once through everything. A call that fails ends its own thread of the story, not the others.
+pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
+    let mut told = Acknowledged::default();
+    let snapshots = namespace(client).default_snapshots();
+    told.snapshot = snapshots.prepare(key(), None, Labels::new()).await.is_ok();
+    if snapshots.remove(key()).await.is_ok() {
+        told.snapshot = false;
+    }
+    let request = PullRequest {
+        reference: reference.clone(),
+        platform: None,
+        unpack: Some(SNAPSHOTTER_DEFAULT.to_owned()),
+        plain_http: false,
+        labels: Labels::new(),
+    };
+    if let Ok(transfer) = namespace(client).transfers().pull(request).await {
+        told.image = transfer.wait().await.is_ok();
+    }
+    let _ = life(client, &mut told).await;
+    told
+}
+
+async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
+    let containers = namespace(client).containers();
+    containers.create(shell("life", "echo alive; exit 3")).await?;
+    told.container = true;
+    let container = containers.get(container_id());
+    let task = container.create_task(logged()).await?;
+    task.start().await?;
+    told.exit = Some(task.wait().await?.code());
+    task.delete().await?;
+    // From here on it may be gone, whatever the answer is.
+    let gone = container.delete(true).await;
+    told.container = false;
+    gone
+}
+
+/// What was acknowledged is there; what is there is whole.
+pub async fn verify(client: &Client, told: &Acknowledged, reference: &Reference) {
+    if let Some(code) = told.exit {
+        assert_eq!(code, 3, "the true exit code");
+    }
+    if told.container {
+        namespace(client)
+            .container(container_id())
+            .record()
+            .await
+            .expect("an acknowledged container is there");
+    }
+    if told.snapshot {
+        namespace(client).default_snapshots().stat(key()).await.expect("an acknowledged snapshot is there");
+    }
+    if told.image {
+        let name = reference.image_name().expect("good");
+        namespace(client).images().get(name).await.expect("an acknowledged image is there");
+    }
+}
+
+/// Removes whatever is there, trying again while the daemon is busy with it.
+pub async fn remove_all(client: &Client) {
+    let container = namespace(client).container(container_id());
+    eventually("everything to be removable", || async {
+        let task = container.task();
+        let _ = task.kill(9, true).await;
+        gone(task.delete().await.map(drop))
+            && gone(container.delete(true).await)
+            && gone(namespace(client).default_snapshots().remove(key()).await)
+    })
+    .await;
+}
+
+fn gone(result: Result<()>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(Error { class, .. }) => class == ErrorClass::NotFound,
+    }
+}
