@@ -429,20 +429,18 @@ async fn delete(
     finish_delete(core, &operation, &removal).await
 }
 
-/// Runs [`DELETE_CONTAINER`] and closes it; what does not work now is tried again at the next start.
-pub(crate) async fn finish_delete(
+/// Runs [`DELETE_CONTAINER`] and closes it. The container is gone for everyone already: files that do not go are parked, not told.
+async fn finish_delete(
     core: &Shared,
     operation: &bosun_types::operation::OperationRecord,
     removal: &RemoveContainer,
 ) -> Result<()> {
-    if let Err(failure) = operation::perform(removal).await {
-        tracing::warn!(operation = %operation.id, cause = %failure.cause(), "a removed container's files are still there; they go at the next start");
-        return Ok(());
+    if let Err(cause) = operation::persist(removal).await {
+        return operation::park(core, operation, cause).await;
     }
     let mut batch = Batch::new();
     batch.close_operation(operation.id);
-    core.commit(batch).await?;
-    Ok(())
+    core.commit(batch).await.map(drop)
 }
 
 /// [`DELETE_CONTAINER`]: only forward.

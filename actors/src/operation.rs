@@ -12,7 +12,7 @@
 //! recovery runs them again. Around each step are the crash points `<operation>.<step>.before` and `.after`; test builds can also have a
 //! step run twice (`<operation>.<step>.repeat`) and every undo run twice (`undo_twice`).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bosun_storage::batch::Batch;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
@@ -20,6 +20,11 @@ use bosun_types::{Error, NamespaceName, Result, Timestamp};
 use futures::future::BoxFuture;
 
 use crate::core::{Core, Shared};
+
+/// Tries of a removal before it is parked.
+const PERSIST_TRIES: u32 = 3;
+/// Before the first repeat; a busy mount or cgroup is free again soon.
+const PERSIST_DELAY: Duration = Duration::from_millis(50);
 
 /// An action of several steps.
 pub trait Operation: Send + Sync {
@@ -126,6 +131,20 @@ pub async fn perform(operation: &dyn Operation) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs an operation that is never taken back (a removal) until it is done, a few times at most: its steps are idempotent, so it begins
+/// again from the first.
+pub async fn persist(operation: &dyn Operation) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match perform(operation).await {
+            Ok(()) => return Ok(()),
+            Err(failure) if tries >= PERSIST_TRIES => return Err(failure.cause().clone()),
+            Err(_) => tokio::time::sleep(PERSIST_DELAY * tries).await,
+        }
+    }
+}
+
 /// Takes back every step, last first: what recovery does with an operation that is not to be finished.
 pub async fn undo_all(operation: &dyn Operation) -> Result<()> {
     take_back(operation, operation.plan().steps.len().saturating_sub(1)).await
@@ -160,6 +179,17 @@ async fn take_back(operation: &dyn Operation, from: usize) -> Result<()> {
 
 fn point(name: &str) -> Result<()> {
     bosun_faults::point(name).map_err(|fault| Error::internal(fault.to_string()))
+}
+
+/// Parks an operation that does not get done: visible, with its cause, and tried again on request.
+pub async fn park(core: &Shared, operation: &OperationRecord, cause: Error) -> Result<()> {
+    tracing::error!(operation = %operation.id, kind = operation.intent.name(), %cause, "parked");
+    let mut batch = Batch::new();
+    batch.update_operation(&OperationRecord {
+        status: OperationStatus::Parked { cause },
+        ..operation.clone()
+    });
+    core.commit(batch).await.map(drop)
 }
 
 /// Closes a failed operation, or parks it when it could not be taken back. `rows` adds what the failure changes.

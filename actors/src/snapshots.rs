@@ -329,24 +329,18 @@ pub(crate) fn publish_prepare(batch: &mut Batch, record: &SnapshotRecord) {
     batch.publish(&record.namespace, Event::SnapshotPrepare { snapshotter, key, parent });
 }
 
-/// Removes the directory and closes the operation; a failure leaves it open for recovery to try again.
+/// Removes the directory and closes the operation. The snapshot is gone for everyone already: a directory that does not go is parked, not told.
 pub(crate) async fn finish_removal(
     core: &Shared,
     operation: &bosun_types::operation::OperationRecord,
     removal: RemoveDirectory,
 ) -> Result<()> {
-    match operation::perform(&removal).await {
-        Ok(()) => {
-            let mut batch = Batch::new();
-            batch.close_operation(operation.id);
-            core.commit(batch).await?;
-            Ok(())
-        }
-        Err(failure) => {
-            tracing::warn!(operation = %operation.id, cause = %failure.cause(), "a removed snapshot's directory is still there; it is tried again at the next start");
-            Ok(())
-        }
+    if let Err(cause) = operation::persist(&removal).await {
+        return operation::park(core, operation, cause).await;
     }
+    let mut batch = Batch::new();
+    batch.close_operation(operation.id);
+    core.commit(batch).await.map(drop)
 }
 
 /// [`PREPARE_SNAPSHOT`].

@@ -122,6 +122,13 @@ async fn case(step: &str, fault: Fault, reference: &Reference) {
     };
     let reached = std::fs::read_to_string(&trace).unwrap_or_default();
     assert!(reached.lines().any(|point| point == format!("{step}.before")), "no script reaches {step}");
+    // A failed pull keeps what it fetched, for the next try; a start of the daemon sweeps what nobody came for.
+    let daemon = if step.starts_with("pull.") && !fault.kills() {
+        daemon.kill();
+        world.start()
+    } else {
+        daemon
+    };
     let client = world.client().await;
     world.recovered(&client).await;
     script::verify(&client, &told, reference).await;

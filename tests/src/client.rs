@@ -33,12 +33,23 @@ impl World {
         .await;
     }
 
-    /// Fails with every difference between the host and what the daemon says.
+    /// Fails with every difference between the host and what the daemon says. A process that ended a moment ago is told a moment later:
+    /// what is still different after some seconds is broken.
     pub async fn check(&self, client: &Client) {
-        let found = violations(self.places(), &expected(client).await);
-        assert!(found.is_empty(), "invariants broken:\n  {}", found.join("\n  "));
+        let begin = std::time::Instant::now();
+        loop {
+            let found = violations(self.places(), &expected(client).await);
+            if found.is_empty() {
+                return;
+            }
+            assert!(begin.elapsed() < SETTLE, "invariants broken:\n  {}", found.join("\n  "));
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 }
+
+/// How long the daemon may take to tell what has just happened on the host.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The default namespace.
 pub fn namespace(client: &Client) -> Namespace {

@@ -14,7 +14,7 @@ use bosun_types::{Error, Result, Timestamp};
 use super::plan::{Action, Decision, MACHINE_RESTARTED, Observed, Subject};
 use crate::containers::RemoveContainer;
 use crate::core::{Shared, blocking};
-use crate::operation::{self, Operation};
+use crate::operation;
 use crate::ports::Owner;
 use crate::snapshots::{self, RemoveDirectory};
 use crate::task::{self, RemoveTask, SHIM_DEADLINE};
@@ -100,20 +100,13 @@ async fn on_operation(core: &Shared, operation: &OperationRecord, action: &Actio
             let counted = count_try(core, operation).await?;
             match transfers::resume(core, counted.clone()).await {
                 Ok(()) => Ok(()),
-                Err(error) => failed(core, &counted, error).await,
+                Err(error) => operation::park(core, &counted, error.context("recovery")).await,
             }
         }
         Action::Park(cause) if operation.status == (OperationStatus::Parked { cause: cause.clone() }) => {
             Ok(())
         }
-        Action::Park(cause) => {
-            let mut batch = Batch::new();
-            batch.update_operation(&OperationRecord {
-                status: OperationStatus::Parked { cause: cause.clone() },
-                ..operation.clone()
-            });
-            core.commit(batch).await.map(drop)
-        }
+        Action::Park(cause) => operation::park(core, operation, cause.clone()).await,
         Action::RollForward | Action::Undo | Action::AskShim => {
             let counted = count_try(core, operation).await?;
             let done = match action {
@@ -123,7 +116,7 @@ async fn on_operation(core: &Shared, operation: &OperationRecord, action: &Actio
             };
             match done {
                 Ok(()) => Ok(()),
-                Err(error) => failed(core, &counted, error).await,
+                Err(error) => operation::park(core, &counted, error.context("recovery")).await,
             }
         }
     }
@@ -138,18 +131,6 @@ async fn count_try(core: &Shared, operation: &OperationRecord) -> Result<Operati
     Ok(counted)
 }
 
-/// It stays open for the next start; the plan parks it when it was tried too often.
-async fn failed(core: &Shared, operation: &OperationRecord, error: Error) -> Result<()> {
-    tracing::error!(operation = %operation.id, kind = operation.intent.name(), attempts = operation.attempts, %error, "recovery failed; parked");
-    let cause = error.context("recovery");
-    let mut batch = Batch::new();
-    batch.update_operation(&OperationRecord {
-        status: OperationStatus::Parked { cause },
-        ..operation.clone()
-    });
-    core.commit(batch).await.map(drop)
-}
-
 async fn close(core: &Shared, operation: &OperationRecord, rows: impl FnOnce(&mut Batch)) -> Result<()> {
     let mut batch = Batch::new();
     rows(&mut batch);
@@ -157,21 +138,19 @@ async fn close(core: &Shared, operation: &OperationRecord, rows: impl FnOnce(&mu
     core.commit(batch).await.map(drop)
 }
 
-async fn perform(steps: &dyn Operation) -> Result<()> {
-    operation::perform(steps).await.map_err(|failure| failure.cause().clone())
-}
-
 /// Removals that were begun.
 async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> {
     let namespace = operation.namespace.clone();
     match operation.intent.clone() {
         Intent::RemoveSnapshot { snapshotter, directory, .. } => {
-            perform(&RemoveDirectory { snapshotter: core.snapshotter(&snapshotter)?, directory }).await?;
+            operation::persist(&RemoveDirectory { snapshotter: core.snapshotter(&snapshotter)?, directory })
+                .await?;
             close(core, operation, |_| ()).await
         }
         Intent::DeleteContainer { container, snapshotter, directory, .. } => {
             let snapshot = (directory > 0).then_some((snapshotter, directory));
-            perform(&RemoveContainer { core: core.clone(), namespace, id: container, snapshot }).await?;
+            operation::persist(&RemoveContainer { core: core.clone(), namespace, id: container, snapshot })
+                .await?;
             close(core, operation, |_| ()).await
         }
         Intent::DeleteTask { container, .. } => {
@@ -179,7 +158,7 @@ async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> 
                 return close(core, operation, |_| ()).await;
             };
             let exit = exit_of(core, &record);
-            perform(&RemoveTask { core: core.clone(), record: record.clone() }).await?;
+            operation::persist(&RemoveTask { core: core.clone(), record: record.clone() }).await?;
             let execs: Vec<ExecRecord> = core.store.scan(&key::execs_of(&namespace, &container))?;
             close(core, operation, |batch| {
                 publish_unseen_exit(batch, &record, exit.as_ref());

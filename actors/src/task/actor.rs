@@ -722,7 +722,7 @@ impl TaskData {
         let (actor, removal) =
             (myself.clone(), RemoveTask { core: self.core.clone(), record: self.record.clone() });
         tokio::spawn(async move {
-            let result = operation::perform(&removal).await.map_err(|failure| failure.cause().clone());
+            let result = operation::persist(&removal).await;
             let _ = actor.send_message(TaskMessage::Deleted(result));
         });
     }

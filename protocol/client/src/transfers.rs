@@ -64,7 +64,7 @@ impl Transfers {
                 Ok(results.get_id())
             })
             .await?;
-        Ok(Import { transfer: self.get(id), chunks: chunk_sender, done })
+        Ok(Import { transfer: self.get(id), chunks: chunk_sender, done, failed: None })
     }
 
     /// Those that the daemon knows of: under way and recent.
@@ -185,6 +185,8 @@ pub struct Import {
     transfer: Transfer,
     chunks: mpsc::Sender<Bytes>,
     done: oneshot::Receiver<Result<()>>,
+    /// Why writing failed: the outcome comes once, and may be asked for again.
+    failed: Option<Error>,
 }
 
 impl Import {
@@ -198,9 +200,15 @@ impl Import {
     /// # Errors
     /// Why the import failed.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         for chunk in chunks(bytes) {
             if self.chunks.send(chunk).await.is_err() {
-                return (&mut self.done).await.unwrap_or_else(|_| Err(ended()));
+                let outcome = (&mut self.done).await.unwrap_or_else(|_| Err(ended()));
+                let error = outcome.err().unwrap_or_else(ended);
+                self.failed = Some(error.clone());
+                return Err(error);
             }
         }
         Ok(())
@@ -209,6 +217,9 @@ impl Import {
     /// Says that the archive is complete. Wait for the transfer then.
     pub async fn finish(self) -> Result<Transfer> {
         drop(self.chunks);
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         self.done.await.unwrap_or_else(|_| Err(ended()))?;
         Ok(self.transfer)
     }
