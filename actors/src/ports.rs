@@ -36,10 +36,7 @@ pub trait TaskHost: Send + Sync {
     /// Starts a shim unless the beacon proves that one lives; gives its identity once it listens.
     fn ensure_shim<'a>(&'a self, nonce: &'a str, owner: &'a Owner) -> BoxFuture<'a, Result<ProcessIdentity>>;
     /// Connects to the shim. NotFound: there is none. DeadlineExceeded: it does not answer.
-    fn connect<'a>(
-        &'a self,
-        nonce: &'a str,
-    ) -> BoxFuture<'a, Result<(Arc<dyn Shim>, mpsc::Receiver<Notice>)>>;
+    fn connect<'a>(&'a self, nonce: &'a str) -> BoxFuture<'a, Result<Connected>>;
     /// The shim that the beacon names, if that very process lives.
     fn live_shim(&self, nonce: &str) -> Option<ProcessIdentity>;
     /// Exit records on disk that nobody acknowledged.
@@ -98,6 +95,9 @@ pub enum RootPath {
     /// A directory of the host.
     Directory(String),
 }
+
+/// A connection, and what the shim says unasked.
+pub type Connected = (Arc<dyn Shim>, mpsc::Receiver<Notice>);
 
 /// Whose a task directory is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -33,13 +33,11 @@ use bosun_types::task::{
 };
 use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
 use ractor::{ActorRef, RpcReplyPort};
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::ask::ask;
 use crate::core::{Core, Shared};
 use crate::directory::Name;
-use crate::ports::Shim;
 
 pub(crate) use actor::{rows_of_deletion, spec};
 pub(crate) use create::{create, finish};
@@ -79,7 +77,7 @@ pub enum TaskMessage {
     /// Something for the shim that changes nothing here: resize, close stdin, pids.
     Pass(Request, RpcReplyPort<Result<Response>>),
     /// Own worker: the shim is connected, or why not.
-    Connected(Result<(Arc<dyn Shim>, mpsc::Receiver<Notice>)>),
+    Connected(Result<crate::ports::Connected>),
     /// Own worker: what the shim holds.
     Known(Result<ShimState>),
     /// Own worker: the shim reports something.
@@ -89,7 +87,7 @@ pub enum TaskMessage {
     /// Own worker: there is no shim; how init ended, if anything tells.
     Lost(Result<Option<ExitStatus>>),
     /// Own worker: a start is over.
-    Started(Option<ExecId>, StartOutcome),
+    Started(Option<ExecId>, Box<StartOutcome>),
     /// Own worker: an exec is registered, or not.
     ExecAdded(Box<bosun_types::task::ExecRecord>, Result<()>, RpcReplyPort<Result<()>>),
     /// Own worker: an exec is forgotten by the shim.

@@ -39,7 +39,7 @@ const NAME: Name = Name::Service("x");
 async fn a_successor_replaces_and_a_wrong_type_is_not_found() {
     let directory = Directory::default();
     assert!(directory.find::<One>(&NAME).is_none());
-    assert_eq!(directory.require::<One>(&NAME).err().expect("none").class, ErrorClass::Unavailable);
+    assert_eq!(directory.require::<One>(&NAME).expect_err("none").class, ErrorClass::Unavailable);
     let (first, second) = (mute::<One>().await, mute::<One>().await);
     directory.set(NAME, first);
     directory.set(NAME, second.clone());

@@ -1,0 +1,129 @@
+//! Ends: one commit of row and event, then the shim may forget, then waiters are answered.
+
+use bosun_storage::batch::Batch;
+use bosun_types::event::Event;
+use bosun_types::shim::{ExitNotice, Notice, Request};
+use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity, StoredPhase};
+use bosun_types::{ExecId, Result, Timestamp};
+use ractor::ActorRef;
+
+use super::super::phase::{Input, Phase};
+use super::super::{TaskMessage, reattach};
+use super::{TaskData, ask_shim};
+
+impl TaskData {
+    pub(super) async fn notice(&mut self, notice: Notice) -> Result<()> {
+        self.confirm();
+        match notice {
+            Notice::Exited(exit) => {
+                let process = self.processes.get_mut(&exit.exec);
+                if let Some(process) = process
+                    && process.phase == Phase::Starting
+                {
+                    process.early_exit = Some(exit);
+                    return Ok(());
+                }
+                self.exited(exit).await
+            }
+            Notice::OutOfMemory { .. } => {
+                let mut batch = Batch::new();
+                batch.publish(
+                    &self.record.namespace,
+                    Event::TaskOom { container_id: self.record.container.clone() },
+                );
+                self.core.commit(batch).await.map(drop)
+            }
+        }
+    }
+
+    /// One commit of row and event; then the shim may forget, and waiters are answered. Repeated, it only acknowledges again.
+    pub(super) async fn exited(&mut self, exit: ExitNotice) -> Result<()> {
+        let Some(process) = self.processes.get(&exit.exec) else {
+            self.acknowledge(exit.exec);
+            return Ok(());
+        };
+        if process.phase.exit().is_none() {
+            let phase = self.check(exit.exec.as_ref(), &Input::Exited(exit.status.clone()), "end")?;
+            let mut batch = Batch::new();
+            self.record_exit(&mut batch, exit.exec.as_ref(), exit.process, &exit.status);
+            self.core.commit(batch).await?;
+            let process = self.process(exit.exec.as_ref())?;
+            process.phase = phase;
+            process.answer_waiters(&exit.status);
+        }
+        self.acknowledge(exit.exec);
+        Ok(())
+    }
+
+    pub(super) fn record_exit(
+        &mut self,
+        batch: &mut Batch,
+        exec: Option<&ExecId>,
+        identity: ProcessIdentity,
+        exit: &ExitStatus,
+    ) {
+        let (namespace, container_id) = (self.record.namespace.clone(), self.record.container.clone());
+        let id = exec.map_or_else(|| container_id.to_string(), ToString::to_string);
+        match exec.and_then(|id| self.execs.get_mut(id)) {
+            None => {
+                self.record.phase = StoredPhase::Stopped(exit.clone());
+                batch.put(&self.record);
+            }
+            Some(exec) => {
+                exec.phase = StoredPhase::Stopped(exit.clone());
+                batch.put(exec);
+            }
+        }
+        batch
+            .publish(&namespace, Event::TaskExit { container_id, id, pid: identity.pid, exit: exit.clone() });
+    }
+
+    pub(super) fn acknowledge(&self, exec: Option<ExecId>) {
+        ask_shim(self.shim(), Request::AckExit { exec }, |_| ());
+    }
+
+    /// There is no shim any more. What has not ended by a record ended unseen, or as the kernel says.
+    pub(super) async fn lost(
+        &mut self,
+        myself: &ActorRef<TaskMessage>,
+        result: Result<Option<ExitStatus>>,
+    ) -> Result<()> {
+        let init = match result {
+            Ok(init) => init,
+            Err(error) => {
+                tracing::warn!(task = %self.record.container, %error, "what the dead shim left is not cleaned up yet");
+                self.early.settle(myself);
+                reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
+                return Ok(());
+            }
+        };
+        self.confirm();
+        self.early.settle(myself);
+        let unseen = || ExitStatus {
+            cause: ExitCause::Unknown("its shim died".to_owned()),
+            exited_at: Timestamp::now(),
+        };
+        let open: Vec<Option<ExecId>> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.phase.exit().is_none())
+            .map(|(id, _)| id.clone())
+            .collect();
+        // Execs first: init's end is the last of a container.
+        for exec in open.into_iter().rev() {
+            let never_started = exec.is_some()
+                && self.processes.get(&exec).is_some_and(|process| process.phase == Phase::Created);
+            if never_started {
+                continue;
+            }
+            let status = if exec.is_none() { init.clone().unwrap_or_else(unseen) } else { unseen() };
+            let identity = match &exec {
+                None => self.record.init,
+                Some(id) => self.execs.get(id).and_then(|exec| exec.identity),
+            };
+            let process = identity.unwrap_or(ProcessIdentity { pid: 0, start_ticks: 0 });
+            self.exited(ExitNotice { exec, process, status }).await?;
+        }
+        Ok(())
+    }
+}

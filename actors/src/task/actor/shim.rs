@@ -1,0 +1,84 @@
+//! The shim: connected, known, gone.
+
+use std::sync::Arc;
+
+use bosun_storage::batch::Batch;
+use bosun_types::shim::{Notice, ShimPhase, ShimState};
+use bosun_types::{Result, Timestamp};
+use ractor::ActorRef;
+
+use super::super::phase::Phase;
+use super::super::{TaskMessage, reattach};
+use super::TaskData;
+use crate::ports::Shim;
+
+impl TaskData {
+    pub(super) fn confirm(&mut self) {
+        self.confirmed_at = Some(Timestamp::now());
+        self.core.live.set(&self.record.namespace, &self.record.container, self.confirmed_at);
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        myself: &ActorRef<TaskMessage>,
+        result: Result<(Arc<dyn Shim>, tokio::sync::mpsc::Receiver<Notice>)>,
+    ) {
+        match result {
+            Ok((shim, notices)) => {
+                reattach::follow(notices, myself.clone());
+                reattach::ask_state(Arc::clone(&shim), myself.clone());
+                self.shim = Some(shim);
+                self.early.settle(myself);
+            }
+            Err(error) if self.core.host.live_shim(&self.record.nonce).is_some() => {
+                tracing::warn!(task = %self.record.container, %error, "the shim lives but does not answer");
+                self.early.settle(myself);
+                reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
+            }
+            Err(_) => reattach::find_out(self.core.clone(), self.record.clone(), myself.clone()),
+        }
+    }
+
+    /// What the shim holds and the rows do not say yet: a start whose outcome was lost. Exits come as notices.
+    pub(super) async fn known(
+        &mut self,
+        myself: &ActorRef<TaskMessage>,
+        result: Result<ShimState>,
+    ) -> Result<()> {
+        let state = match result {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(task = %self.record.container, %error, "the shim does not say what it holds");
+                return Ok(());
+            }
+        };
+        let _ = myself;
+        self.confirm();
+        let processes = std::iter::once((None, state.init))
+            .chain(state.execs.into_iter().map(|(id, phase)| (Some(id), phase)));
+        for (exec, held) in processes {
+            let known = self.processes.get(&exec).map(|process| process.phase.clone());
+            let running = match held {
+                ShimPhase::Running(identity)
+                | ShimPhase::Paused(identity)
+                | ShimPhase::Exited(identity, _) => Some(identity),
+                ShimPhase::Registered | ShimPhase::Created(_) | ShimPhase::Deleted => None,
+            };
+            if let (Some(Phase::Created), Some(identity)) = (known, running) {
+                let mut batch = Batch::new();
+                self.record_start(&mut batch, exec.as_ref(), identity);
+                self.core.commit(batch).await?;
+                self.process(exec.as_ref())?.phase = Phase::Running;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn disconnected(&mut self, myself: &ActorRef<TaskMessage>) {
+        self.shim = None;
+        if self.delete_operation.is_none() {
+            self.early.begin();
+            reattach::connect(self.core.clone(), self.record.clone(), myself.clone());
+        }
+    }
+}
