@@ -41,6 +41,8 @@ pub struct Core {
     pub started_at: Timestamp,
     /// What the store had given out when the daemon started: older things are of an earlier life.
     pub life: Life,
+    /// Where the daemon's own work runs: a handle may be called on another runtime, whose end must not end that work.
+    pub runtime: tokio::runtime::Handle,
     /// Recovery still works on something.
     pub recovering: AtomicBool,
     /// What task actors heard last, for lists that must not wait for them.

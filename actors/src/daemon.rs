@@ -27,6 +27,7 @@ use bosun_types::task::{StoredPhase, TaskRecord};
 use bosun_types::tree::{DaemonStatus, TreeNode};
 use bosun_types::{Labels, NamespaceName, OperationId, Result, Timestamp};
 
+use crate::attached::{self, StartAttached};
 use crate::core::{Core, Life, Shared};
 use crate::directory::Directory;
 use crate::events::EventsHandle;
@@ -74,6 +75,7 @@ impl Daemon {
             .collect();
         let core: Shared = Arc::new(Core {
             life: Life::begin(&options.store),
+            runtime: tokio::runtime::Handle::current(),
             store: options.store,
             content: options.content,
             snapshotters,
@@ -100,9 +102,9 @@ impl Daemon {
         Ok(Self { core, root })
     }
 
-    /// Hangs one more child in, last: the edge.
-    pub async fn attach(&self, spec: ChildSpec) -> Result<()> {
-        self.root.start_child(spec).await.map(drop)
+    /// Hangs one more child in, last: the edge. Its failure is its own; it is started again.
+    pub async fn attach(&self, id: &str, start: StartAttached) -> Result<()> {
+        self.root.start_child(attached::spec(id, start)).await.map(drop)
     }
 
     /// Stops every actor in reverse order, then closes the store. Containers go on.

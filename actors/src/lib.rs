@@ -3,6 +3,7 @@
 //! Start reading at [`daemon`] (the tree), [`task`] (the richest actor), [`operation`] (how anything of several steps is done), [`recovery`].
 
 pub mod ask;
+pub mod attached;
 pub mod containers;
 pub mod content;
 pub mod core;

@@ -50,7 +50,7 @@ pub(crate) fn start(
         cancel,
         made: Arc::default(),
     };
-    tokio::spawn(async move {
+    work.core.runtime.clone().spawn(async move {
         let state = match run(&work, &request, bytes).await {
             Ok(images) => TransferState::Done(images),
             Err(error) => TransferState::Failed(error),

@@ -76,8 +76,9 @@ fn spawn(
     handle: &TransferHandle,
     progress: Progress,
 ) {
+    let runtime = core.runtime.clone();
     let (core, namespace, cancel) = (core.clone(), namespace.clone(), handle.cancel.clone());
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         let remote = Remote { reference: request.reference.clone(), plain_http: request.plain_http };
         let snapshotter = request.unpack.as_deref().and_then(|name| core.snapshotter(name).ok());
         let work = Work {

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bosun_actors::attached::{Attached, StartAttached};
 use bosun_actors::daemon::{Daemon, DaemonOptions};
 use bosun_actors::host::RealHost;
 use bosun_actors::registry::RealRegistry;
-use bosun_edge::{Edge, EdgeOptions};
+use bosun_edge::{Edge, EdgeHandle, EdgeOptions};
 use bosun_storage::content::ContentStore;
 use bosun_storage::snapshotter::Overlay;
 use bosun_storage::snapshotter::Snapshotter;
 use bosun_storage::store::{Store, StoreHealth, StoreOptions};
+use futures::future::BoxFuture;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
@@ -74,22 +76,47 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         registry: Arc::new(RealRegistry::new()?),
     })
     .await?;
-    let edge = Edge::start(
-        daemon.clone(),
-        EdgeOptions {
-            mode: config.socket_mode()?,
-            uid: Some(config.rpc.uid),
-            gid: Some(config.rpc.gid),
-            revision: REVISION.to_owned(),
-            ..EdgeOptions::new(config.address())
-        },
-    )?;
+    attach_edge(&daemon, config).await?;
     tracing::info!(address = %config.address().display(), pid = std::process::id(), "serving");
-    let signal = signals::stop_requested().await?;
+    let signal = tokio::select! {
+        signal = signals::stop_requested() => signal?,
+        // The root has no supervisor but the one that started this process.
+        () = daemon.ended() => anyhow::bail!("the supervision tree gave up; its last words are in the log"),
+    };
     tracing::info!(signal, "stopping; containers go on");
-    edge.drain(DRAIN).await;
     daemon.shutdown().await?;
     Ok(())
+}
+
+/// The edge is the tree's last child: started last, stopped first, started again by itself when it fails.
+async fn attach_edge(daemon: &Daemon, config: &Config) -> anyhow::Result<()> {
+    let options = EdgeOptions {
+        mode: config.socket_mode()?,
+        uid: Some(config.rpc.uid),
+        gid: Some(config.rpc.gid),
+        revision: REVISION.to_owned(),
+        ..EdgeOptions::new(config.address())
+    };
+    let served = daemon.clone();
+    let start: StartAttached = Arc::new(move || {
+        let (daemon, options) = (served.clone(), options.clone());
+        Box::pin(async move {
+            let edge = Edge::start(daemon, options).map_err(bosun_types::Error::from)?;
+            Ok(Box::new(AttachedEdge(edge)) as Box<dyn Attached>)
+        })
+    });
+    Ok(daemon.attach("edge", start).await?)
+}
+
+struct AttachedEdge(EdgeHandle);
+
+impl Attached for AttachedEdge {
+    fn stop(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // Calls that were cut off are in its log.
+            let _all_finished = self.0.drain(DRAIN).await;
+        })
+    }
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

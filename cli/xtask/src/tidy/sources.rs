@@ -85,6 +85,6 @@ fn check_file(path: &Path, text: &str) -> Vec<String> {
 fn uses_unsafe(text: &str) -> bool {
     text.lines().map(str::trim_start).any(|line| {
         !line.starts_with("//")
-            && (["{", "fn", "impl"].iter().any(|next| line.contains(&format!("unsafe {next}"))))
+            && (["{", "fn", "impl"].iter().any(|next| line.contains(&format!("{} {next}", "unsafe"))))
     })
 }
