@@ -231,6 +231,9 @@ async fn create(
         |snapshot| (Ok(snapshot.key.clone()), snapshot.directory),
     );
     let intent = Intent::CreateContainer { container: id.clone(), snapshotter, key: key?, directory };
+    // Before the intent is logged: what is refused here leaves nothing open.
+    let creation =
+        CreateContainer::new(core, record, snapshot.clone(), request.spec, request.root, parent.process)?;
     let operation = operation::record(core, &namespace, intent);
     let mut batch = Batch::new();
     core.ensure_namespace(&mut batch, &namespace)?;
@@ -239,8 +242,6 @@ async fn create(
         batch.put(snapshot);
     }
     core.commit(batch).await?;
-    let creation =
-        CreateContainer::new(core, record, snapshot.clone(), request.spec, request.root, parent.process)?;
     if let Err(failure) = operation::perform(&creation).await {
         let undo_row =
             |batch: &mut Batch| snapshot.iter().for_each(|snapshot| snapshots::drop_row(batch, snapshot));

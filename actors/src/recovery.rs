@@ -12,8 +12,10 @@
 //! that it had not closed, and the next daemon plans anew. Each try is counted in the operation's row before it begins; the third failure parks it.
 
 mod execute;
+mod guarded;
 mod observe;
 pub mod plan;
+mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,10 +24,14 @@ use bosun_storage::key;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::task::{StoredPhase, TaskRecord};
 use bosun_types::{Error, OperationId, Result};
+use futures::TryStreamExt as _;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::core::Shared;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
+
+/// Decisions carried out at the same time.
+const AT_ONCE: usize = 16;
 
 struct RecoveryActor;
 
@@ -47,7 +53,8 @@ impl Actor for RecoveryActor {
     ) -> Result<Shared, ActorProcessingErr> {
         let worker = core.clone();
         tokio::spawn(async move {
-            let result = run(&worker).await;
+            // Joined, so that a panic of the worker is heard and not waited for.
+            let result = execute::isolated(async move { run(&worker).await }).await;
             let _ = myself.send_message(RecoveryMessage::Done(result));
         });
         Ok(core)
@@ -104,10 +111,11 @@ pub(crate) fn spec(core: &Shared) -> ChildSpec {
 async fn run(core: &Shared) -> Result<()> {
     let observed = observe::observe(core).await?;
     let plan = plan::plan(&observed);
-    for decision in &plan.decisions {
-        execute::execute(core, &observed, decision).await?;
-    }
-    sweep_blobs(core, &observed).await?;
+    // No two decisions touch the same thing, so one that waits for a hung shim holds up nobody.
+    let decisions = futures::stream::iter(plan.decisions.iter().map(Ok::<_, Error>));
+    let observed = &observed;
+    decisions.try_for_each_concurrent(AT_ONCE, |decision| execute::execute(core, observed, decision)).await?;
+    sweep::sweep_blobs(core, observed).await?;
     let count = plan.count();
     if !count.is_empty() {
         tracing::info!(?count, "recovered");
@@ -115,55 +123,43 @@ async fn run(core: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Blobs that no row names are what a transfer that failed with the daemon left. A pull that is resumed wants them; then they stay until the
-/// next start. What this life of the daemon wrote is not looked at.
-async fn sweep_blobs(core: &Shared, observed: &plan::Observed) -> Result<()> {
-    if observed.operations.iter().any(|operation| matches!(operation.intent, Intent::Pull { .. })) {
-        return Ok(());
-    }
-    let core = core.clone();
-    crate::core::blocking(move || {
-        let rows: Vec<bosun_types::content::ContentRecord> = core.store.scan(&key::Key::all())?;
-        let named: std::collections::BTreeSet<_> = rows.iter().map(|row| row.digest).collect();
-        for digest in core.content.list_blobs()?.into_iter().filter(|digest| !named.contains(digest)) {
-            let written =
-                core.content.open_blob(&digest).ok().and_then(|file| file.metadata().ok()?.modified().ok());
-            let age = written.and_then(|written| written.duration_since(std::time::UNIX_EPOCH).ok());
-            if age
-                .is_some_and(|age| i64::try_from(age.as_nanos()).is_ok_and(|nanos| nanos < core.started_at.0))
-            {
-                tracing::info!(%digest, "removing a blob that no row names");
-                core.content.remove_blob(&digest)?;
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
 /// Whether recovery makes or removes this task: then it has no actor yet.
 pub(crate) fn works_on(core: &Shared, task: &TaskRecord) -> bool {
+    if task.phase == StoredPhase::Creating {
+        // Of this life too: an actor would find no shim yet, and end what is being made.
+        return true;
+    }
     if !core.recovering.load(Ordering::SeqCst) {
         return false;
     }
     let open: Vec<OperationRecord> = core.store.scan(&key::Key::all()).unwrap_or_default();
     let other_boot = task.boot_id != core.host.boot_id() && !matches!(task.phase, StoredPhase::Stopped(_));
-    let old = |operation: &&OperationRecord| operation.id < core.life.first_operation;
-    other_boot
-        || open.iter().filter(old).any(|operation| match &operation.intent {
-            Intent::CreateTask { nonce, .. } | Intent::DeleteTask { nonce, .. } => *nonce == task.nonce,
-            _ => false,
-        })
+    let taken_up = |operation: &&OperationRecord| {
+        operation.id < core.life.first_operation
+            && !matches!(operation.status, OperationStatus::Parked { .. })
+    };
+    let removes = |operation: &OperationRecord| matches!(&operation.intent, Intent::DeleteTask { nonce, .. } if *nonce == task.nonce);
+    other_boot || open.iter().filter(taken_up).any(removes)
 }
 
 /// Tries a parked operation again, with a clean count.
 pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
     let stored: Option<OperationRecord> = core.store.get(&key::operation(id))?;
     let operation = stored.ok_or_else(|| Error::not_found(format!("operation {id}")))?;
-    if !matches!(operation.status, OperationStatus::Parked { .. }) {
+    let OperationStatus::Parked { cause } = &operation.status else {
         return Err(Error::failed_precondition(format!("operation {id} is not parked")));
+    };
+    // Whoever asked for something to be made was told that it failed: it may only go back. A removal may only go forward.
+    let status = match &operation.intent {
+        Intent::PrepareSnapshot { .. } | Intent::CreateContainer { .. } | Intent::CreateTask { .. } => {
+            OperationStatus::Undoing { cause: cause.clone() }
+        }
+        _ => OperationStatus::Forward,
+    };
+    if let Intent::DeleteTask { container, .. } = &operation.intent {
+        crate::tree::stop_task(core, &operation.namespace, container).await?;
     }
-    let operation = OperationRecord { status: OperationStatus::Forward, attempts: 0, ..operation };
+    let operation = OperationRecord { status, attempts: 0, ..operation };
     let mut batch = bosun_storage::batch::Batch::new();
     batch.update_operation(&operation);
     core.commit(batch).await?;

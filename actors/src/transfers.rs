@@ -54,7 +54,7 @@ struct Entry {
 
 impl Running {
     /// The lock of a thing by its name.
-    async fn lock(&self, name: String) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn lock(&self, name: String) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody else holds those that only this map knows.
@@ -62,6 +62,12 @@ impl Running {
             Arc::clone(locks.entry(name).or_default())
         };
         lock.lock_owned().await
+    }
+
+    /// Whether any transfer is under way.
+    pub(crate) fn any_running(&self) -> bool {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.values().any(|entry| entry.handle.progress().state == TransferState::Running)
     }
 
     /// Adds a transfer, or gives the equal one that runs.

@@ -173,6 +173,15 @@ pub(crate) async fn start_task(core: &Shared, namespace: &NamespaceName, id: &Co
     container.start_child(task_spec(core, namespace, id)).await.map(drop)
 }
 
+/// Takes a task's actor out while recovery removes the task.
+pub(crate) async fn stop_task(core: &Shared, namespace: &NamespaceName, id: &ContainerId) -> Result<()> {
+    if let Ok(container) = supervisor(core, container_path(namespace, id)) {
+        container.remove_child(TASK).await?;
+    }
+    core.directory.remove(&Name::Task(namespace.clone(), id.clone()));
+    Ok(())
+}
+
 /// A parked actor is tried again; `path` as the tree shows it, the last part being the child.
 pub(crate) async fn retry(core: &Shared, path: &str) -> Result<()> {
     let (parent, child) =

@@ -1,6 +1,7 @@
 //! Carries decisions out, one by one. Thin: what to do was decided; what is done here are the operations' own steps, and commits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
@@ -11,14 +12,18 @@ use bosun_types::snapshot::SnapshotRecord;
 use bosun_types::task::{ExecRecord, ExitCause, ExitStatus, StoredPhase, TaskRecord};
 use bosun_types::{Error, Result, Timestamp};
 
-use super::plan::{Action, Decision, MACHINE_RESTARTED, Observed, Subject};
-use crate::containers::RemoveContainer;
+use super::guarded::{in_writer, remove_container, undo_snapshot};
+use super::plan::{ATTEMPTS_MAX, Action, Decision, MACHINE_RESTARTED, Observed, Subject};
 use crate::core::{Shared, blocking};
+use crate::directory::Name;
 use crate::operation;
 use crate::ports::Owner;
 use crate::snapshots::{self, RemoveDirectory};
 use crate::task::{self, RemoveTask, SHIM_DEADLINE};
 use crate::{transfers, tree};
+
+/// Before a second try; longer before the third.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Carries one decision out. An error is one of the store; what fails on the host is counted and, in the end, parked.
 pub(crate) async fn execute(core: &Shared, observed: &Observed, decision: &Decision) -> Result<()> {
@@ -100,25 +105,52 @@ async fn on_operation(core: &Shared, operation: &OperationRecord, action: &Actio
             let counted = count_try(core, operation).await?;
             match transfers::resume(core, counted.clone()).await {
                 Ok(()) => Ok(()),
-                Err(error) => operation::park(core, &counted, error.context("recovery")).await,
+                Err(error) => park(core, &counted, error.context("recovery")).await,
             }
         }
         Action::Park(cause) if operation.status == (OperationStatus::Parked { cause: cause.clone() }) => {
             Ok(())
         }
-        Action::Park(cause) => operation::park(core, operation, cause.clone()).await,
+        Action::Park(cause) => park(core, operation, cause.clone()).await,
         Action::RollForward | Action::Undo | Action::AskShim => {
             let counted = count_try(core, operation).await?;
-            let done = match action {
-                Action::RollForward => roll_forward(core, &counted).await,
-                Action::Undo => undo(core, &counted).await,
-                _ => ask_shim(core, &counted).await,
-            };
-            match done {
-                Ok(()) => Ok(()),
-                Err(error) => operation::park(core, &counted, error.context("recovery")).await,
-            }
+            work(core, counted, action).await
         }
+    }
+}
+
+/// Tries until it is done, or was tried too often: a busy host deserves a second look.
+async fn work(core: &Shared, mut operation: OperationRecord, action: &Action) -> Result<()> {
+    loop {
+        let (worker, tried, action) = (core.clone(), operation.clone(), action.clone());
+        let done = isolated(async move {
+            match action {
+                Action::RollForward => roll_forward(&worker, &tried).await,
+                Action::Undo => undo(&worker, &tried).await,
+                _ => ask_shim(&worker, &tried).await,
+            }
+        });
+        let Err(error) = done.await else { return Ok(()) };
+        if operation.attempts >= ATTEMPTS_MAX {
+            return park(core, &operation, error.context("recovery")).await;
+        }
+        tracing::warn!(operation = %operation.id, attempts = operation.attempts, %error, "recovery failed; once more");
+        tokio::time::sleep(PAUSE * operation.attempts).await;
+        operation = count_try(core, &operation).await?;
+    }
+}
+
+/// A panic is an error like others: one poisoned row must not keep recovery from the rest.
+pub(super) async fn isolated(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => {
+            let panic = error.into_panic();
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a text");
+            Err(Error::internal(format!("a panic: {text}")))
+        }
+        Err(_) => Err(Error::unavailable("the daemon is stopping")),
     }
 }
 
@@ -131,7 +163,23 @@ async fn count_try(core: &Shared, operation: &OperationRecord) -> Result<Operati
     Ok(counted)
 }
 
-async fn close(core: &Shared, operation: &OperationRecord, rows: impl FnOnce(&mut Batch)) -> Result<()> {
+/// Parks it. A task whose removal was given up gets its actor back: it is shown, and can be removed by hand.
+async fn park(core: &Shared, operation: &OperationRecord, cause: Error) -> Result<()> {
+    operation::park(core, operation, cause).await?;
+    if let Intent::DeleteTask { container, nonce } = &operation.intent
+        && let Some(record) = task::record(core, &operation.namespace, container)?
+        && record.nonce == *nonce
+    {
+        report(tree::start_task(core, &operation.namespace, container).await, "a task without its actor");
+    }
+    Ok(())
+}
+
+pub(super) async fn close(
+    core: &Shared,
+    operation: &OperationRecord,
+    rows: impl FnOnce(&mut Batch),
+) -> Result<()> {
     let mut batch = Batch::new();
     rows(&mut batch);
     batch.close_operation(operation.id);
@@ -149,12 +197,18 @@ async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> 
         }
         Intent::DeleteContainer { container, snapshotter, directory, .. } => {
             let snapshot = (directory > 0).then_some((snapshotter, directory));
-            operation::persist(&RemoveContainer { core: core.clone(), namespace, id: container, snapshot })
-                .await?;
-            close(core, operation, |_| ()).await
+            let operation = operation.clone();
+            in_writer(core, Name::Namespace(namespace.clone()), move |core| async move {
+                remove_container(&core, namespace, container, snapshot).await?;
+                close(&core, &operation, |_| ()).await
+            })
+            .await
         }
-        Intent::DeleteTask { container, .. } => {
-            let Some(record) = task::record(core, &namespace, &container)? else {
+        Intent::DeleteTask { container, nonce } => {
+            // By nonce: the container may have a new task by now.
+            let found = task::record(core, &namespace, &container)?.filter(|record| record.nonce == nonce);
+            let Some(record) = found else {
+                remove_task_directory(core, &nonce).await?;
                 return close(core, operation, |_| ()).await;
             };
             let exit = exit_of(core, &record);
@@ -199,16 +253,16 @@ fn publish_unseen_exit(batch: &mut Batch, record: &TaskRecord, exit: Option<&Exi
 async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
     let namespace = operation.namespace.clone();
     match operation.intent.clone() {
-        Intent::PrepareSnapshot { snapshotter, key, directory }
-        | Intent::CreateContainer { snapshotter, key, directory, .. } => {
-            let row: Option<SnapshotRecord> =
-                core.store.get(&key::snapshot(&namespace, &snapshotter, &key))?;
-            let row = row.filter(|row| directory > 0 && row.directory == directory);
-            if directory > 0 {
-                let snapshotter = core.snapshotter(&snapshotter)?;
-                blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)).await?;
-            }
-            close(core, operation, |batch| row.iter().for_each(|row| snapshots::drop_row(batch, row))).await
+        Intent::CreateContainer { directory: 0, .. } | Intent::StartProcess { .. } | Intent::Pull { .. } => {
+            close(core, operation, |_| ()).await
+        }
+        Intent::PrepareSnapshot { snapshotter, directory, .. }
+        | Intent::CreateContainer { snapshotter, directory, .. } => {
+            let operation = operation.clone();
+            in_writer(core, snapshots::WRITER, move |core| async move {
+                undo_snapshot(&core, &operation, snapshotter, directory).await
+            })
+            .await
         }
         Intent::CreateTask { container, nonce } => {
             let owner = Owner { namespace: namespace.clone(), container: container.clone() };
@@ -250,7 +304,9 @@ async fn ask_shim(core: &Shared, operation: &OperationRecord) -> Result<()> {
 }
 
 /// F30: the machine was restarted, and with it everything that ran.
-async fn end_unknown(core: &Shared, record: &TaskRecord) -> Result<()> {
+async fn end_unknown(core: &Shared, found: &TaskRecord) -> Result<()> {
+    let stored = task::record(core, &found.namespace, &found.container)?;
+    let Some(record) = stored.as_ref().filter(|record| *record == found) else { return Ok(()) };
     let exit =
         ExitStatus { cause: ExitCause::Unknown(MACHINE_RESTARTED.to_owned()), exited_at: Timestamp::now() };
     let mut batch = Batch::new();

@@ -12,6 +12,7 @@
 //! | removing a task, a snapshot, a container | finished |
 //! | a pull | resumed |
 //! | a task that was alive, of another boot | ended, unknown how: the machine was restarted |
+//! | a task that an open operation makes or removes | left to the operation |
 //! | any other task | adopted: its actor reattaches |
 //! | a directory that a row or an operation names, or of this life | left |
 //! | a directory that neither names | removed |
@@ -206,6 +207,8 @@ struct Claims<'a> {
     in_work: BTreeSet<(&'a str, u64)>,
     /// Nonces of tasks that an open operation makes.
     in_making: BTreeSet<&'a str>,
+    /// Nonces of tasks that an open operation removes, unless it was given up.
+    in_removal: BTreeSet<&'a str>,
     /// Rows by nonce.
     tasks: BTreeMap<&'a str, &'a TaskRecord>,
 }
@@ -216,7 +219,8 @@ impl<'a> Claims<'a> {
         let mut nonces: BTreeSet<_> = tasks.keys().copied().collect();
         let mut directories: BTreeSet<_> =
             observed.snapshots.iter().map(|row| (row.snapshotter.as_str(), row.directory)).collect();
-        let (mut in_work, mut in_making) = (BTreeSet::new(), BTreeSet::new());
+        let (mut in_work, mut in_making, mut in_removal) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for operation in &observed.operations {
             match &operation.intent {
                 Intent::PrepareSnapshot { snapshotter, directory, .. }
@@ -229,14 +233,20 @@ impl<'a> Claims<'a> {
                     in_making.insert(nonce.as_str());
                     nonces.insert(nonce);
                 }
-                Intent::StartProcess { nonce, .. } | Intent::DeleteTask { nonce, .. } => {
+                Intent::DeleteTask { nonce, .. } => {
+                    if !matches!(operation.status, OperationStatus::Parked { .. }) {
+                        in_removal.insert(nonce.as_str());
+                    }
+                    nonces.insert(nonce);
+                }
+                Intent::StartProcess { nonce, .. } => {
                     nonces.insert(nonce);
                 }
                 Intent::Pull { .. } => {}
             }
         }
         directories.extend(&in_work);
-        Self { nonces, directories, in_work, in_making, tasks }
+        Self { nonces, directories, in_work, in_making, in_removal, tasks }
     }
 }
 
@@ -298,6 +308,9 @@ fn decide_task(observed: &Observed, claims: &Claims<'_>, task: &TaskRecord) -> D
     match (&task.phase, task.boot_id == observed.boot_id) {
         // Before the boot is asked about: an operation that makes the task takes its row along, and two hands would be one too many.
         (StoredPhase::Creating, _) if in_making => (Action::Leave, "the operation that makes it decides"),
+        _ if claims.in_removal.contains(task.nonce.as_str()) => {
+            (Action::Leave, "the operation that removes it decides")
+        }
         (StoredPhase::Creating, _) => {
             let cause =
                 Error::internal(format!("task {}: being made, but no operation makes it", task.container));
@@ -316,7 +329,9 @@ fn decide_task(observed: &Observed, claims: &Claims<'_>, task: &TaskRecord) -> D
 fn decide_snapshot(observed: &Observed, claims: &Claims<'_>, row: &SnapshotRecord) -> Option<Decided> {
     let there = observed.snapshot_directories.get(&row.snapshotter)?;
     let in_work = claims.in_work.contains(&(row.snapshotter.as_str(), row.directory));
-    if in_work || there.contains(&row.directory) {
+    // A young one may have been made after the host was looked at.
+    let young = observed.first_directory_of_this_life.is_some_and(|first| row.directory >= first);
+    if in_work || young || there.contains(&row.directory) {
         return None;
     }
     if row.kind != SnapshotKind::Committed {

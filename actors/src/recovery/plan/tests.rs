@@ -258,6 +258,19 @@ fn a_task_that_is_being_made_is_its_operations_and_never_without_one() {
 }
 
 #[test]
+fn a_task_that_is_being_removed_is_its_operations_until_that_is_given_up() {
+    for boot in [BOOT, "the next boot"] {
+        let mut observed = with(found(Some(stopped()), None), [operation(1, intent_named("delete_task"))]);
+        observed.boot_id = boot.to_owned();
+        assert_eq!(of_task(&observed), Action::Leave);
+        observed.tasks[0].phase = StoredPhase::Created;
+        assert_eq!(of_task(&observed), Action::Leave);
+        observed.operations[0].status = OperationStatus::Parked { cause: Error::internal("x") };
+        assert_ne!(of_task(&observed), Action::Leave);
+    }
+}
+
+#[test]
 fn a_task_directory_that_nothing_names_is_removed() {
     let subject = Subject::TaskDirectory(NONCE.to_owned());
     assert_eq!(action(&found(None, Some(true)), &subject), Action::Remove);
@@ -316,6 +329,11 @@ fn a_committed_snapshot_whose_directory_is_gone_is_shown() {
     // Its making is taken back: nothing is lost that ever was.
     let making = with(observed.clone(), [operation(1, intent_named("prepare_snapshot"))]);
     assert!(plan(&making).decisions.iter().all(|decision| decision.subject != subject));
+    // Made after the host was looked at.
+    observed.first_directory_of_this_life = Some(7);
+    assert_eq!(plan(&observed), Plan::default());
+    observed.first_directory_of_this_life = Some(8);
+    assert!(parked(&action(&observed, &subject)));
     // A snapshotter that could not be read proves nothing.
     observed.snapshot_directories.clear();
     assert_eq!(plan(&observed), Plan::default());
