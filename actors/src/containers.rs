@@ -41,6 +41,8 @@ impl ContainersHandle {
     /// Makes a container, with its snapshot when its root is an image (CTR-3, CTR-14). AlreadyExists when the id is taken.
     pub async fn create(&self, request: ContainerRequest) -> Result<ContainerRecord> {
         labels::validate(&request.labels)?;
+        // Most containers are run at once.
+        self.core.host.expect_container();
         let namespace = self.namespace.clone();
         // An image that is not unpacked yet takes long: not under the writer.
         let parent = parent_of(&self.core, &namespace, &request).await?;
@@ -129,6 +131,7 @@ impl ContainerHandle {
     pub async fn create_task(&self, request: TaskRequest) -> Result<TaskHandle> {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
         get(&self.core, &namespace, &id)?;
+        self.core.host.expect_container();
         write(&self.core, &self.writer(), DEADLINE, move |core| async move {
             crate::task::create(&core, namespace, id, request).await
         })

@@ -146,6 +146,10 @@ impl TaskHost for RealHost {
         Box::pin(async move { Ok(clean_up::clean_up(&self.at(nonce)?, &known).await?) })
     }
 
+    fn expect_container(&self) {
+        drop(tokio::task::spawn_blocking(bosun_runtime::cgroup::warm_up));
+    }
+
     fn boot_id(&self) -> String {
         bosun_runtime::boot_id()
     }

@@ -49,6 +49,8 @@ pub trait TaskHost: Send + Sync {
         owner: &'a Owner,
         record: Option<&'a TaskRecord>,
     ) -> BoxFuture<'a, Result<Option<ExitStatus>>>;
+    /// A container is about to be made: what can be paid for ahead of time is begun. Returns at once.
+    fn expect_container(&self) {}
     /// This boot.
     fn boot_id(&self) -> String;
     /// Builds the OCI spec: defaults, image, options (SPC-*); looks users up in the root.
