@@ -171,3 +171,6 @@ pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

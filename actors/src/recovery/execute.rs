@@ -131,6 +131,11 @@ async fn work(core: &Shared, mut operation: OperationRecord, action: &Action) ->
             }
         });
         let Err(error) = done.await else { return Ok(()) };
+        if core.store.get::<OperationRecord>(&key::operation(operation.id))?.is_none() {
+            // It failed behind its closing commit: that stands, and an open intent beside it would do it twice.
+            report(Err(error), "what comes after a closed operation");
+            return Ok(());
+        }
         if operation.attempts >= ATTEMPTS_MAX {
             return park(core, &operation, error.context("recovery")).await;
         }
