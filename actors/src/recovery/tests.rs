@@ -271,7 +271,7 @@ async fn a_snapshot_that_was_committed_meanwhile_keeps_its_directory() {
     let daemon = world.recovered().await;
     assert_eq!(world.overlay.directories().unwrap(), [1]);
     let rows: Vec<SnapshotRecord> = world.store.scan(&key::Key::all()).unwrap();
-    assert_eq!(rows, [committed.clone()]);
+    assert_eq!(rows, vec![committed]);
     assert!(open(&world).is_empty());
     daemon.shutdown().await.unwrap();
 }
