@@ -218,3 +218,8 @@ pub(crate) async fn ensure_unpacked(
 ) -> Result<()> {
     import::unpack_recorded(core, namespace, image, snapshotter).await
 }
+
+#[cfg(test)]
+mod no_host;
+#[cfg(test)]
+mod tests;

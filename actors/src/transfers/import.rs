@@ -19,6 +19,8 @@ use super::progress::Progress;
 use super::record::{self, Finished};
 use super::{Added, TransferHandle};
 use crate::core::{Shared, blocking};
+use crate::namespaces::DEADLINE;
+use crate::writer::write;
 use crate::{content, images};
 
 /// Chunks between the client and the reader.
@@ -147,15 +149,22 @@ async fn local_documents(work: &Work, target: &Descriptor, platform: &Platform) 
     .await
 }
 
-/// Blobs of a failed import that no namespace has.
+/// Blobs of a failed import that no namespace has. In the writer of content, as a deletion: a commit that names one of them comes before and
+/// keeps it, or after and sees that it is gone.
 async fn remove_unrecorded(work: &Work, written: Vec<Digest>) -> Result<()> {
-    for digest in written {
-        if !content::holders(&work.core, &digest)? {
-            let store = work.core.content.clone();
-            blocking(move || Ok(store.remove_blob(&digest)?)).await?;
-        }
+    if written.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    write(&work.core, &content::WRITER, DEADLINE, move |core| async move {
+        for digest in written {
+            if !content::holders(&core, &digest)? {
+                let store = core.content.clone();
+                blocking(move || Ok(store.remove_blob(&digest)?)).await?;
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Unpacks an image that is recorded; nothing to do is the usual case and costs a few reads.
@@ -186,20 +195,15 @@ pub(crate) async fn unpack_recorded(
     if documents.chain.last().is_none_or(|top| work.is_unpacked(top).unwrap_or(false)) {
         return Ok(());
     }
-    match layers::all(&work, &documents).await {
-        Ok(layers) => {
-            let finished = Finished {
-                names: Vec::new(),
-                target: image.target,
-                labels: Labels::new(),
-                documents,
-                layers,
-            };
-            record::commit(&work, vec![finished], None).await.map(drop)
-        }
-        Err(error) => {
-            work.remove_made().await?;
-            Err(error)
-        }
+    let result = unpack_local(&work, image.target, documents).await;
+    if result.is_err() {
+        work.remove_made().await?;
     }
+    result
+}
+
+async fn unpack_local(work: &Work, target: Descriptor, documents: Documents) -> Result<()> {
+    let layers = layers::all(work, &documents).await?;
+    let finished = Finished { names: Vec::new(), target, labels: Labels::new(), documents, layers };
+    record::commit(work, vec![finished], None).await.map(drop)
 }

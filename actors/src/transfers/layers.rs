@@ -1,14 +1,16 @@
 //! Layers, all at once: each in one pass from the socket (or the blob) through hash, inflate and hash into its own directory.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bosun_storage::archive::UnpackOptions;
+use bosun_storage::key;
 use bosun_storage::layer::{LayerOutcome, fetch_and_unpack};
 use bosun_types::content::Descriptor;
 use bosun_types::reference::Reference;
-use bosun_types::snapshot::{SnapshotKind, Usage};
+use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::transfer::PartStatus;
 use bosun_types::{Digest, Error, ErrorClass, NamespaceName, Result, SnapshotKey};
 use bytes::Bytes;
@@ -84,14 +86,29 @@ impl Work {
         }
     }
 
-    /// Removes every directory that this transfer made.
+    /// Removes every directory that this transfer made and no row names: what one of its commits recorded is not its own any more.
     pub(crate) async fn remove_made(&self) -> Result<()> {
         let Some(snapshotter) = self.snapshotter.clone() else { return Ok(()) };
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if made.is_empty() {
+            return Ok(());
+        }
+        let within = key::snapshots_of(&self.namespace, snapshotter.name());
+        let rows = self.core.store.scan::<SnapshotRecord>(&within)?;
+        let named: BTreeSet<u64> = rows.iter().map(|record| record.directory).collect();
         blocking(move || {
-            made.into_iter().try_for_each(|directory| Ok(snapshotter.ensure_no_directory(directory)?))
+            let mut unnamed = made.into_iter().filter(|directory| !named.contains(directory));
+            unnamed.try_for_each(|directory| Ok(snapshotter.ensure_no_directory(directory)?))
         })
         .await
+    }
+
+    /// Gives up waiting when the transfer is cancelled.
+    pub(crate) async fn unless_cancelled<T>(&self, wait: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            result = wait => result,
+            () = self.cancel.cancelled() => Err(Error::cancelled("the transfer was cancelled")),
+        }
     }
 
     fn check_cancelled(&self) -> Result<()> {
@@ -255,7 +272,11 @@ async fn from_registry(
             blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)).await?;
             ensure_directory(work, directory).await?;
         }
-        tokio::time::sleep(RETRY * tries).await;
+        let pause = async {
+            tokio::time::sleep(RETRY * tries).await;
+            Ok(())
+        };
+        work.unless_cancelled(pause).await?;
     }
 }
 
@@ -276,7 +297,8 @@ async fn fetch_once(
     let offset = ingest.offset();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     if offset < layer.size {
-        let fetch = work.core.registry.fetch(&remote.reference, layer, offset, remote.plain_http).await?;
+        let fetch = work.core.registry.fetch(&remote.reference, layer, offset, remote.plain_http);
+        let fetch = work.unless_cancelled(fetch).await?;
         if fetch.offset != offset {
             // REM-9: it began at the beginning again.
             ingest = blocking(move || {

@@ -142,10 +142,8 @@ impl Pull {
     }
 
     async fn resolve(&self) -> Result<()> {
-        let target = tokio::select! {
-            target = self.work.core.registry.resolve(&self.request.reference, self.request.plain_http) => target?,
-            () = self.work.cancel.cancelled() => return Err(Error::cancelled("the transfer was cancelled")),
-        };
+        let resolve = self.work.core.registry.resolve(&self.request.reference, self.request.plain_http);
+        let target = self.work.unless_cancelled(resolve).await?;
         self.set(|found| found.target = Some(target));
         Ok(())
     }
@@ -177,12 +175,9 @@ impl Pull {
             return Ok(bytes);
         }
         part.set(PartStatus::Downloading);
-        let bytes = self
-            .work
-            .core
-            .registry
-            .fetch_bytes(&self.request.reference, &descriptor, self.request.plain_http)
-            .await?;
+        let (registry, request) = (&self.work.core.registry, &self.request);
+        let fetch = registry.fetch_bytes(&request.reference, &descriptor, request.plain_http);
+        let bytes = self.work.unless_cancelled(fetch).await?;
         let _blob = self.work.core.transfers.lock(format!("blob/{}", descriptor.digest)).await;
         let (namespace, reference) = (self.work.namespace.clone(), format!("{kind}-{}", descriptor.digest));
         let bytes = blocking(move || {

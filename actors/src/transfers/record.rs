@@ -1,12 +1,16 @@
 //! The last commit of a transfer: blobs, snapshots and images appear together, or not at all.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_types::content::{ContentRecord, Descriptor};
 use bosun_types::event::Event;
 use bosun_types::image::{ImageRecord, LABEL_GC_REF_CONTENT, LABEL_GC_REF_SNAPSHOT, LABEL_UNCOMPRESSED};
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
-use bosun_types::{Digest, ImageName, Labels, OperationId, Result, SnapshotKey, Timestamp};
+use bosun_types::{Digest, Error, ImageName, Labels, OperationId, Result, SnapshotKey, Timestamp};
+use tokio::sync::oneshot;
 
 use super::documents::Documents;
 use super::layers::{Layers, Unpacked, Work};
@@ -35,17 +39,31 @@ pub(crate) async fn commit(
     finished: Vec<Finished>,
     operation: Option<OperationId>,
 ) -> Result<Vec<ImageRecord>> {
-    let work = work.clone();
-    write(&work.core.clone(), &snapshots::WRITER, DEADLINE, move |core| async move {
+    let (told, outcome) = oneshot::channel();
+    let begun = Arc::new(AtomicBool::new(false));
+    let (job, begin) = (work.clone(), Arc::clone(&begun));
+    let asked = write(&work.core, &snapshots::WRITER, DEADLINE, move |core| async move {
         write(&core, &content::WRITER, DEADLINE, move |core| async move {
             write(&core, &images::WRITER, DEADLINE, move |core| async move {
-                commit_now(&core, &work, finished, operation).await
+                if begin.swap(true, Ordering::SeqCst) {
+                    return Err(Error::cancelled("nobody waits for this commit any more"));
+                }
+                // Told beside as well: the writers between here and the caller may give up waiting.
+                let result = commit_now(&core, &job, finished, operation).await;
+                let _ = told.send(result.clone());
+                result
             })
             .await
         })
         .await
     })
-    .await
+    .await;
+    match asked {
+        // The writers go on when their caller's deadline passes. What has not begun must not begin now, for its directories are about to be
+        // removed; what has begun says itself how it ended.
+        Err(error) if begun.swap(true, Ordering::SeqCst) => outcome.await.unwrap_or(Err(error)),
+        asked => asked,
+    }
 }
 
 async fn commit_now(
@@ -87,17 +105,46 @@ async fn commit_now(
     if let Some(operation) = operation {
         batch.close_operation(operation);
     }
+    check_there(core, work, &finished)?;
     core.commit(batch).await?;
     // Ours, but another's snapshot of the same chain was first.
     if let Some(snapshotter) = work.snapshotter.clone()
         && !superfluous.is_empty()
     {
-        blocking(move || {
+        let removed = blocking(move || {
             superfluous.into_iter().try_for_each(|directory| Ok(snapshotter.ensure_no_directory(directory)?))
         })
-        .await?;
+        .await;
+        // The commit is done and must not be reported as failed; recovery sweeps what no row names.
+        if let Err(error) = removed {
+            tracing::warn!(%error, "a superfluous layer directory stays");
+        }
     }
     Ok(recorded)
+}
+
+/// What was found earlier and therefore not made again may have been deleted since. Inside the writers that delete, so it holds until the commit.
+fn check_there(core: &Shared, work: &Work, finished: &[Finished]) -> Result<()> {
+    let gone = |what: String| {
+        Err(Error::unavailable(format!("{what} was deleted in the middle")).with_hint("try again"))
+    };
+    for image in finished {
+        let documents = &image.documents;
+        let parents = documents.parents.iter().map(|(descriptor, _)| descriptor);
+        let manifest = &documents.manifest;
+        for blob in parents.chain([&manifest.config]).chain(&manifest.layers) {
+            if !core.content.has_blob(&blob.digest) {
+                return gone(format!("blob {}", blob.digest));
+            }
+        }
+        for chain in &documents.chain {
+            let ours = image.layers.unpacked.iter().any(|unpacked| unpacked.chain == *chain);
+            if !ours && !work.is_unpacked(chain)? {
+                return gone(format!("snapshot {chain}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The rows of an image's blobs, with the labels that keep what they point at (IMG-11, IMG-20, CON-25).

@@ -55,6 +55,14 @@ pub enum RegistryError {
         /// How long.
         seconds: u64,
     },
+    /// Bytes come, but too slowly.
+    #[error("{what}: not complete after {deadline:?}")]
+    TooSlow {
+        /// Reference or digest.
+        what: String,
+        /// How long it may take.
+        deadline: std::time::Duration,
+    },
     /// Bytes that are not what was promised.
     #[error("{what}: promised {promised}, received {received}")]
     Mismatch {
@@ -84,7 +92,7 @@ impl RegistryError {
             Self::Denied { .. } => ErrorClass::PermissionDenied,
             Self::Status { status, .. } if *status == 429 || *status >= 500 => ErrorClass::Unavailable,
             Self::Status { .. } => ErrorClass::FailedPrecondition,
-            Self::Connection { .. } | Self::Stalled { .. } => ErrorClass::Unavailable,
+            Self::Connection { .. } | Self::Stalled { .. } | Self::TooSlow { .. } => ErrorClass::Unavailable,
             Self::Mismatch { .. } | Self::Malformed { .. } => ErrorClass::DataLoss,
         }
     }
@@ -93,7 +101,7 @@ impl RegistryError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Status { status, .. } => *status == 429 || *status >= 500,
-            Self::Connection { .. } | Self::Stalled { .. } => true,
+            Self::Connection { .. } | Self::Stalled { .. } | Self::TooSlow { .. } => true,
             _ => false,
         }
     }

@@ -5,12 +5,16 @@
 mod auth;
 mod client;
 mod error;
+mod pull;
 mod push;
 mod retry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use auth::{Credential, Credentials, NoCredentials};
-pub use client::{Fetch, Registry, RegistryOptions};
+pub use client::{Registry, RegistryOptions};
 pub use error::{RegistryError, Result};
+pub use pull::Fetch;
 
 /// Installs the TLS provider of this process, once; again: nothing.
 pub fn install_crypto_provider() {
@@ -18,5 +22,7 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+#[cfg(test)]
+mod faults_tests;
 #[cfg(test)]
 mod tests;

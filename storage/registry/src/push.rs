@@ -7,8 +7,9 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode};
 
-use crate::client::{Registry, Target, digest_of};
+use crate::client::{Registry, Target, digest_of, header};
 use crate::error::{RegistryError, Result};
+use crate::pull::DIGEST_HEADER;
 
 impl Registry {
     /// Uploads a blob unless the repository has it; gives whether it was uploaded.
@@ -69,13 +70,13 @@ impl Registry {
         let answer = self
             .send(&target, |http| http.put(&url).header(CONTENT_TYPE, media_type).body(bytes.clone()))
             .await?;
-        let said = answer
-            .headers()
-            .get("docker-content-digest")
-            .and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
-        match said {
-            Some(said) if said != digest => Err(RegistryError::digest_mismatch(&target.what, &digest, &said)),
-            _ => Ok(digest),
+        match header(answer.headers(), DIGEST_HEADER).and_then(|said| said.parse::<Digest>().ok()) {
+            Some(said) if said == digest => Ok(digest),
+            Some(said) => Err(RegistryError::digest_mismatch(&target.what, &digest, &said)),
+            None => Err(RegistryError::Malformed {
+                what: target.what,
+                why: format!("it does not confirm the digest {digest} (no {DIGEST_HEADER})"),
+            }),
         }
     }
 }
