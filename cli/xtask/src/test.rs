@@ -53,18 +53,16 @@ fn tests(options: &Options) -> anyhow::Result<()> {
         .args(["nextest", "--version"])
         .output()
         .is_ok_and(|output| output.status.success());
+    // Documentation tests first, so that the closing line is that of the whole suite.
+    run::check(run::cargo().args(["test", "--quiet", "--doc", "--workspace", "--features", FEATURES]))?;
     let mut command = run::cargo();
     if nextest {
-        command.args(["nextest", "run", "--workspace", "--features", FEATURES]);
+        command.args(["nextest", "run", "--cargo-quiet", "--workspace", "--features", FEATURES]);
         command.args(["--status-level", "fail", "--final-status-level", "flaky", "--no-fail-fast"]);
     } else {
-        command.args(["test", "--quiet", "--workspace", "--no-fail-fast", "--features", FEATURES]);
+        command.args(["test", "--quiet", "--lib", "--bins", "--tests", "--workspace", "--no-fail-fast"]);
+        command.args(["--features", FEATURES]);
     }
     command.args(options.filter.as_deref());
-    run::check(&mut command)?;
-    if nextest {
-        // nextest runs no documentation tests.
-        run::check(run::cargo().args(["test", "--quiet", "--doc", "--workspace", "--features", FEATURES]))?;
-    }
-    Ok(())
+    run::check(&mut command)
 }

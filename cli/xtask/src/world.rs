@@ -50,6 +50,12 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // The daemon keeps its parent groups, empty, for its next containers; there will be none.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let parent = hierarchy.path().join(self.cgroup_parent().trim_start_matches('/'));
+            let _ = std::fs::remove_dir(parent.join("default"));
+            let _ = std::fs::remove_dir(parent);
+        }
         let run = self.directory.join("run");
         let _ = Command::new("umount").arg("--lazy").arg(&run).status();
         // Only below our own folder, and only when the mount above it is gone.
