@@ -4,6 +4,7 @@
 //! their databases, both get the same image. Nothing is asserted: a figure that falls short is printed as it is.
 
 mod contestants;
+mod live;
 mod measure;
 mod report;
 
@@ -43,6 +44,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for (name, command) in commands.iter().filter(|(name, _)| name.is_daemon()) {
         report.add_rate(*name, measure::concurrent(command, 8, options.samples.max(8) * 2)?);
     }
+
+    run::say("exec of /bin/true in a running container");
+    report.add("exec_ms", live::exec_times(&contest, options.samples)?);
+
+    run::say("kill to the exit event at a subscriber");
+    report.add("kill_to_event_ms", live::kill_times(&contest, options.samples)?);
 
     run::say("where our time goes: stages of one run");
     report.stages = contest.stages()?;

@@ -81,16 +81,24 @@ impl Contest {
         Ok(contest)
     }
 
-    fn bosun(&self, arguments: &[&str]) -> Command {
+    pub(super) fn bosun(&self, arguments: &[&str]) -> Command {
         let mut command = world::bosun(&self.world, &self.binaries);
         command.args(arguments);
         command
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Command {
+    pub(super) fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
         command.arg("--address").arg(self.world.state("containerd").join("containerd.sock")).args(arguments);
         command
+    }
+
+    /// The client's words for a run of `/bin/true`.
+    pub(super) fn true_words<'a>(&self, name: Name, id: &'a str) -> Vec<&'a str> {
+        match name {
+            Name::Containerd => vec!["run", "--rm", IMAGE, id, "/bin/true"],
+            Name::Bosun | Name::Runc | Name::Crun => vec!["run", "--rm", IMAGE, "/bin/true"],
+        }
     }
 
     /// How each contestant runs `/bin/true`.
@@ -156,11 +164,21 @@ impl Contest {
 
     /// Starts containers that sleep, in both daemons.
     pub fn start_idle(&self, count: usize) -> anyhow::Result<()> {
-        for number in 0..count {
-            let id = format!("idle-{number}");
-            run::output(&mut self.bosun(&["run", "--detach", "--name", &id, IMAGE, "/bin/sleep", "100000"]))?;
-            run::output(&mut self.ctr(&["run", "--detach", IMAGE, &id, "/bin/sleep", "100000"]))?;
-        }
+        (0..count).try_for_each(|number| self.start_sleeper(&format!("idle-{number}")))
+    }
+
+    /// Starts one container that sleeps, in each daemon.
+    pub(super) fn start_sleeper(&self, id: &str) -> anyhow::Result<()> {
+        run::output(&mut self.bosun(&["run", "--detach", "--name", id, IMAGE, "/bin/sleep", "100000"]))?;
+        run::output(&mut self.ctr(&["run", "--detach", IMAGE, id, "/bin/sleep", "100000"]))?;
+        Ok(())
+    }
+
+    /// Removes it again.
+    pub(super) fn remove_sleeper(&self, id: &str) -> anyhow::Result<()> {
+        run::output(&mut self.bosun(&["rm", "--force", id]))?;
+        run::output(&mut self.ctr(&["task", "rm", "--force", id]))?;
+        run::output(&mut self.ctr(&["container", "rm", id]))?;
         Ok(())
     }
 
