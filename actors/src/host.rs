@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bosun_runtime::cgroup::Cgroups;
 use bosun_runtime::clean_up::{self, Known};
 use bosun_runtime::shim::{ShimConnection, ShimLauncher};
 use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
 use bosun_runtime::task_directory::TaskDirectory;
 use bosun_runtime::{mount, observe, process};
+use bosun_types::metrics::CgroupUsage;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, file};
 use bosun_types::stdio::{LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
@@ -172,6 +174,10 @@ impl TaskHost for RealHost {
             .filter(bosun_runtime::process::alive)
             .and_then(|init| std::fs::File::open(format!("/proc/{}/root", init.pid)).ok());
         Ok(spec::exec_process(spec, process, terminal, root.as_ref().map(std::os::fd::AsFd::as_fd))?)
+    }
+
+    fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage> {
+        Ok(Cgroups::detect()?.group(cgroup_path)?.usage()?)
     }
 
     fn logs(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bosun_storage::image::ImageProcess;
 use bosun_types::content::Descriptor;
+use bosun_types::metrics::CgroupUsage;
 use bosun_types::mount::Mount;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response};
@@ -63,6 +64,8 @@ pub trait TaskHost: Send + Sync {
         terminal: bool,
         init: Option<ProcessIdentity>,
     ) -> Result<Vec<u8>>;
+    /// What the group at this cgroup path has used; NotFound: there is none. Blocking.
+    fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage>;
     /// A log file's records; with `follow` until `done` resolves and everything was read.
     fn logs(
         &self,

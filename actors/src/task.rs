@@ -21,10 +21,11 @@ mod start;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bosun_storage::key;
+use bosun_types::metrics::Metrics;
 use bosun_types::shim::{Notice, Request, Response, ShimState};
 use bosun_types::stdio::LogRequest;
 use bosun_types::task::{
@@ -32,11 +33,12 @@ use bosun_types::task::{
     TaskRecord,
 };
 use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
+use oci_spec::runtime::LinuxResources;
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
 
 use crate::ask::ask;
-use crate::core::{Core, Shared};
+use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
 
 pub(crate) use actor::{rows_of_deletion, spec};
@@ -74,6 +76,8 @@ pub enum TaskMessage {
     Delete(RpcReplyPort<Result<Option<ExitStatus>>>),
     /// Freeze or thaw.
     Freeze(bool, RpcReplyPort<Result<()>>),
+    /// Apply `LinuxResources` to the live cgroup.
+    Update(Vec<u8>, RpcReplyPort<Result<()>>),
     /// Something for the shim that changes nothing here: resize, close stdin, pids.
     Pass(Request, RpcReplyPort<Result<Response>>),
     /// Own worker: the shim is connected, or why not.
@@ -270,6 +274,36 @@ impl TaskHandle {
         }
     }
 
+    /// Applies OCI `LinuxResources` (JSON) to the live cgroup: only what is given changes, and only until the task ends; the
+    /// container's spec stays as it is (TSK-29).
+    pub async fn update(&self, resources: Vec<u8>) -> Result<()> {
+        let malformed = |why: String| {
+            Error::invalid_argument(format!("the resources are malformed: {why}"))
+                .with_hint("give the `linux.resources` object of an OCI runtime spec")
+        };
+        // An array would be read as the fields in their order.
+        let object: serde_json::Map<_, _> =
+            serde_json::from_slice(&resources).map_err(|error| malformed(error.to_string()))?;
+        serde_json::from_value::<LinuxResources>(object.into())
+            .map_err(|error| malformed(error.to_string()))?;
+        self.ask(|reply| TaskMessage::Update(resources, reply), DEADLINE).await?
+    }
+
+    /// What its cgroup has used, read now. Asks neither the task's actor nor its shim: a hung one hides nothing. NotFound without a task or without a
+    /// cgroup (TSK-30).
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let container = crate::containers::get(&self.core, &self.namespace, &self.container)?;
+        if record(&self.core, &self.namespace, &self.container)?.is_none() {
+            return Err(Error::not_found(format!("container {} has no task", self.container)));
+        }
+        let path = cgroup_path(&container.spec)
+            .ok_or_else(|| Error::not_found(format!("container {} has no cgroup", self.container)))?;
+        let host = Arc::clone(&self.core.host);
+        let usage = blocking(move || host.usage(&path)).await;
+        let usage = usage.map_err(|error| error.context(format!("task {}", self.container)))?;
+        Ok(Metrics { container: self.container.clone(), sampled_at: Timestamp::now(), usage })
+    }
+
     async fn pass(&self, request: Request) -> Result<Response> {
         self.ask(|reply| TaskMessage::Pass(request, reply), DEADLINE).await?
     }
@@ -308,6 +342,12 @@ pub(crate) const LOG_FILE: &str = "log";
 /// Where a container's logs are: below the root, so that they outlive a reboot.
 pub(crate) fn log_directory(core: &Core, namespace: &NamespaceName, container: &ContainerId) -> PathBuf {
     core.root.join("logs").join(namespace.as_str()).join(container.as_str())
+}
+
+/// Where the spec puts the container.
+fn cgroup_path(spec: &[u8]) -> Option<String> {
+    let spec: serde_json::Value = serde_json::from_slice(spec).ok()?;
+    Some(spec.pointer("/linux/cgroupsPath")?.as_str()?.to_owned())
 }
 
 /// The task's row, if there is one.

@@ -45,6 +45,17 @@ pub enum Command {
     Exec(Exec),
     /// Send a signal to a container.
     Kill(Kill),
+    /// Freeze every process of containers.
+    Pause(Names),
+    /// Let frozen containers go on.
+    #[command(alias = "unpause")]
+    Resume(Names),
+    /// Change the limits of containers, also while they run.
+    Update(Update),
+    /// List the processes of containers.
+    Top(Names),
+    /// Show what containers use.
+    Stats(Stats),
     /// Wait until containers end and print their exit codes.
     Wait(Names),
     /// Remove containers.
@@ -312,6 +323,39 @@ pub struct Exec {
     /// user[:group].
     #[arg(short, long)]
     pub user: Option<String>,
+}
+
+/// Change limits.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun update --memory 256m web\n  bosun update --cpus 1.5 --pids-limit 100 web db\n\nA live container feels it at once; the container's spec is changed too, so that its next task has the same limits."
+)]
+pub struct Update {
+    /// Containers.
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+    /// Memory limit, such as 256m or 1g.
+    #[arg(short, long)]
+    pub memory: Option<String>,
+    /// Processors, such as 0.5 or 2.
+    #[arg(long)]
+    pub cpus: Option<f64>,
+    /// Most processes and threads.
+    #[arg(long)]
+    pub pids_limit: Option<u64>,
+}
+
+/// Show use.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun stats\n  bosun stats --no-stream web\n  bosun --json stats web\n\nWith --json one sample of everything that the cgroup tells is printed: times in nanoseconds of CPU, sizes in bytes."
+)]
+pub struct Stats {
+    /// Containers [default: all that run].
+    pub containers: Vec<String>,
+    /// One table, then end; the default where the output is no terminal.
+    #[arg(long)]
+    pub no_stream: bool,
 }
 
 /// Send a signal.

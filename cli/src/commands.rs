@@ -6,6 +6,7 @@ mod events;
 mod exec;
 mod foreground;
 mod images;
+mod live;
 mod logs;
 mod namespaces;
 mod pull;
@@ -37,6 +38,11 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Images(options) => images::images(&context, options).await,
         Command::Ps(options) => containers::ps(&context, &options).await,
         Command::Kill(options) => containers::kill(&context, &options).await,
+        Command::Pause(options) => live::pause(&context, &options).await,
+        Command::Resume(options) => live::resume(&context, &options).await,
+        Command::Update(options) => live::update(&context, &options).await,
+        Command::Top(options) => live::top(&context, &options).await,
+        Command::Stats(options) => live::stats(&context, &options).await,
         Command::Wait(options) => containers::wait(&context, &options).await,
         Command::Rm(options) => containers::rm(&context, &options).await,
         Command::Inspect(options) => containers::inspect(&context, &options).await,

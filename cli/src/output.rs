@@ -23,6 +23,11 @@ pub fn error_bytes(bytes: &[u8]) {
     let _ = std::io::stderr().lock().write_all(bytes);
 }
 
+/// Makes room for the next table of a repeated one.
+pub fn clear() {
+    bytes(b"\x1b[H\x1b[2J");
+}
+
 /// A note for people, on standard error, so that standard output stays for programs.
 pub fn note(text: impl AsRef<str>) {
     error_bytes(text.as_ref().as_bytes());

@@ -15,8 +15,26 @@ pub fn parse(text: &str) -> anyhow::Result<u32> {
     let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
     match name.parse::<Signal>() {
         Ok(signal) => Ok(signal as u32),
-        Err(_) => bail!("signal {text:?} is unknown: use a name such as TERM or SIGHUP, or a number"),
+        Err(_) => match real_time(&name) {
+            Some(number) => Ok(number),
+            None => bail!("signal {text:?} is unknown: use a name such as TERM or SIGHUP, or a number"),
+        },
     }
+}
+
+/// `SIGRTMIN+n` and `SIGRTMAX-n`, as the C library numbers them (signal(7)).
+fn real_time(name: &str) -> Option<u32> {
+    const FIRST: u32 = 34;
+    const LAST: u32 = 64;
+    let offset = |rest: &str, sign: char| match rest {
+        "" => Some(0),
+        rest => rest.strip_prefix(sign)?.parse::<u32>().ok(),
+    };
+    let number = match name.strip_prefix("SIGRTMIN") {
+        Some(rest) => FIRST.checked_add(offset(rest, '+')?)?,
+        None => LAST.checked_sub(offset(name.strip_prefix("SIGRTMAX")?, '-')?)?,
+    };
+    (FIRST..=LAST).contains(&number).then_some(number)
 }
 
 /// What a foreground `run` or `exec` without a terminal passes to the container.
@@ -36,10 +54,18 @@ mod tests {
 
     #[test]
     fn cli_16_names_with_or_without_sig_in_any_case() {
-        for (text, number) in [("TERM", 15), ("sigkill", 9), ("SIGHUP", 1), ("9", 9), ("usr1", 10)] {
+        for (text, number) in [
+            ("TERM", 15),
+            ("sigkill", 9),
+            ("SIGHUP", 1),
+            ("9", 9),
+            ("usr1", 10),
+            ("RTMIN+1", 35),
+            ("sigrtmax", 64),
+        ] {
             assert_eq!(parse(text).expect(text), number);
         }
-        for bad in ["", "0", "65", "NOPE", "-1"] {
+        for bad in ["", "0", "65", "NOPE", "-1", "RTMIN+31", "RTMAX-31", "RTMIN-1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -50,11 +50,84 @@ interface Task extends(Process) {
 
   logs @6 (request :LogRequest) -> (error :Common.Error, cursor :LogCursor);
   # Reads the log file. Dropping the cursor ends the reading.
+
+  update @7 (resources :Data) -> (error :Common.Error);
+  # Applies OCI LinuxResources JSON to the live cgroup: only what it gives changes. Errors: failedPrecondition when it has ended,
+  # invalidArgument, notImplemented for a controller that the host has not.
+
+  metrics @8 () -> (error :Common.Error, metrics :Metrics);
+  # What its cgroup has used, read now. After its end: the last sample. Errors: notFound when there is none.
 }
 
 interface LogCursor {
   next @0 (max :UInt32) -> (error :Common.Error, records :List(LogRecord), end :Bool);
   # Answers as soon as there is at least one record; `end`: nothing will follow. `max` 0: as many as fit. One call at a time.
+}
+
+struct Metrics {
+  # Absent numbers are those that the host's cgroup does not give. Times are nanoseconds of CPU, sizes bytes.
+  container @0 :Text;
+  sampledAt @1 :Int64;
+  cgroupVersion @2 :UInt8;
+  # 1, or 2.
+  cpu @3 :CpuMetrics;
+  memory @4 :MemoryMetrics;
+  pids @5 :PidsMetrics;
+  blkio @6 :List(BlkioMetrics);
+  hugetlb @7 :List(HugetlbMetrics);
+}
+
+struct CpuMetrics {
+  total @0 :UInt64;
+  user @1 :UInt64;
+  kernel @2 :UInt64;
+  perCpu @3 :List(UInt64);
+  # cgroup v1 only.
+  periods @4 :UInt64;
+  throttledPeriods @5 :UInt64;
+  throttled @6 :UInt64;
+}
+
+struct MemoryMetrics {
+  usage @0 :UInt64;
+  limit @1 :UInt64;
+  # 0: none.
+  max @2 :UInt64;
+  # Highest usage so far.
+  limitHits @3 :UInt64;
+  swapUsage @4 :UInt64;
+  swapLimit @5 :UInt64;
+  kernelUsage @6 :UInt64;
+  oomKills @7 :UInt64;
+  stat @8 :List(Counter);
+  # Each line of memory.stat under the kernel's own word.
+}
+
+struct Counter {
+  key @0 :Text;
+  value @1 :UInt64;
+}
+
+struct PidsMetrics {
+  current @0 :UInt64;
+  limit @1 :UInt64;
+  # 0: none.
+}
+
+struct BlkioMetrics {
+  major @0 :UInt32;
+  minor @1 :UInt32;
+  readBytes @2 :UInt64;
+  writtenBytes @3 :UInt64;
+  reads @4 :UInt64;
+  writes @5 :UInt64;
+}
+
+struct HugetlbMetrics {
+  pageBytes @0 :UInt64;
+  usage @1 :UInt64;
+  max @2 :UInt64;
+  limitHits @3 :UInt64;
 }
 
 struct Stdio {

@@ -15,6 +15,7 @@ pub mod content;
 pub mod daemon;
 pub mod event;
 pub mod image;
+pub mod metrics;
 pub mod snapshot;
 pub mod task;
 #[cfg(test)]

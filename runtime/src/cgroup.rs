@@ -3,6 +3,7 @@
 //! A group is named by one path (`<parent>/<namespace>/<id>`) that is the same in every hierarchy of the host. The OCI
 //! runtime makes it; the daemon only looks, kills and removes, and only where the shim cannot any more. All blocking.
 
+mod usage;
 mod warm_up;
 
 pub use warm_up::warm_up;

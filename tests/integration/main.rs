@@ -6,3 +6,4 @@ mod events;
 mod registry;
 mod restart;
 mod tasks;
+mod verbs;

@@ -1,7 +1,7 @@
 //! The daemon goes and comes back; containers do not notice (I3, I4).
 
 use bosun_tests::client::{events, import, log_of, logged, namespace, shell};
-use bosun_tests::invariants::identity;
+use bosun_tests::invariants::{identity, shim_of};
 use bosun_tests::world::{World, eventually, wait_until};
 use bosun_types::event::Event;
 use bosun_types::task::{ExitCause, ProcessStatus, TaskRequest};
@@ -91,9 +91,8 @@ async fn f_4_a_killed_shim_takes_its_container_with_it_and_says_so_once() {
         bosun_client::RunRequest { container: shell("doomed", "sleep 1000"), task: TaskRequest::default() };
     let running = namespace(&client).run(run).await.expect("runs");
     let init = running.pid();
-    let shim = parent_of(init);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL)
-        .expect("kills");
+    let shim = shim_of(init);
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).expect("kills");
     let exit = running.wait().await.expect("ends");
     assert!(matches!(exit.cause, ExitCause::Signal(9) | ExitCause::Unknown(_)), "{exit:?}");
     wait_until("init to be gone", || identity(init).is_none());
@@ -104,12 +103,6 @@ async fn f_4_a_killed_shim_takes_its_container_with_it_and_says_so_once() {
     world.check(&client).await;
 }
 
-fn parent_of(pid: u32) -> i32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("lives");
-    let (_, rest) = stat.rsplit_once(") ").expect("a name");
-    rest.split_whitespace().nth(1).expect("a parent").parse().expect("a pid")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn f_18_a_stopped_shim_delays_only_itself() {
     let world = World::new();
@@ -118,7 +111,7 @@ async fn f_18_a_stopped_shim_delays_only_itself() {
     import(&client).await;
     let run = |container| bosun_client::RunRequest { container, task: TaskRequest::default() };
     let stuck = namespace(&client).run(run(shell("stuck", "sleep 1000"))).await.expect("runs").pid();
-    let shim = nix::unistd::Pid::from_raw(parent_of(stuck));
+    let shim = shim_of(stuck);
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).expect("stops");
     let tasks = namespace(&client).tasks().await.expect("lists");
     assert!(tasks.iter().any(|task| task.container.as_str() == "stuck"));
@@ -180,7 +173,7 @@ async fn f_30_a_lost_state_directory_gives_the_true_end_or_a_typed_unknown_one()
     let pid = namespace(&client).run(run).await.expect("runs").pid();
     drop(client);
     daemon.kill();
-    let shim = nix::unistd::Pid::from_raw(parent_of(pid));
+    let shim = shim_of(pid);
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).expect("kills");
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid")),

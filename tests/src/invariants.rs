@@ -39,6 +39,14 @@ pub struct Identity {
     pub start_ticks: u64,
 }
 
+/// The shim of a live init: its parent.
+pub fn shim_of(init: u32) -> nix::unistd::Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).expect("lives");
+    let (_, rest) = stat.rsplit_once(") ").expect("a name");
+    let parent = rest.split_whitespace().nth(1).expect("a parent").parse().expect("a pid");
+    nix::unistd::Pid::from_raw(parent)
+}
+
 /// Reads field 22 of `/proc/<pid>/stat`; `None` when the process is gone or a zombie.
 pub fn identity(pid: u32) -> Option<Identity> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

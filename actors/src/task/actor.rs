@@ -127,6 +127,7 @@ impl Actor for TaskActor {
             TaskMessage::DeleteExec(exec, reply) => data.delete_exec(&myself, exec, reply),
             TaskMessage::Delete(reply) => data.delete(&myself, reply).await,
             TaskMessage::Freeze(freeze, reply) => data.freeze(&myself, freeze, reply),
+            TaskMessage::Update(resources, reply) => data.update(resources, reply),
             TaskMessage::Pass(request, reply) => data.pass(request, reply),
             TaskMessage::Connected(result) => data.connected(&myself, result),
             TaskMessage::Known(result) => data.known(&myself, result).await?,
@@ -212,8 +213,18 @@ impl TaskData {
             KillTarget::Exec(exec) => Some(exec.clone()),
             KillTarget::Init | KillTarget::All => None,
         };
-        let allowed = self.check(exec.as_ref(), &Input::Kill, "kill").and_then(|_| self.shim());
+        let allowed = self.check(exec.as_ref(), &Input::Kill, "kill");
+        if exec.is_some() && matches!(allowed, Ok(Phase::Created)) {
+            // TSK-20: there is no process yet that could get it.
+            return drop(reply.send(Ok(())));
+        }
+        let allowed = allowed.and_then(|_| self.shim());
         ask_shim(allowed, Request::Kill { target, signal }, move |result| drop(reply.send(result.map(drop))));
+    }
+
+    fn update(&self, resources: Vec<u8>, reply: RpcReplyPort<Result<()>>) {
+        let allowed = self.check(None, &Input::Update, "update").and_then(|_| self.shim());
+        ask_shim(allowed, Request::Update { resources }, move |result| drop(reply.send(result.map(drop))));
     }
 
     fn pass(&self, request: Request, reply: RpcReplyPort<Result<Response>>) {

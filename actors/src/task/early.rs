@@ -27,6 +27,7 @@ impl Early {
                 | TaskMessage::DeleteExec(..)
                 | TaskMessage::Delete(..)
                 | TaskMessage::Freeze(..)
+                | TaskMessage::Update(..)
                 | TaskMessage::Pass(..)
         );
         if !(self.reattaching && needs_shim && self.kept.len() < WAITERS_MAX) {

@@ -53,6 +53,8 @@ pub enum Input {
     Pause,
     /// It is frozen.
     Paused,
+    /// Change its resources.
+    Update,
     /// Thaw it.
     Resume,
     /// It is thawed.
@@ -118,6 +120,7 @@ pub fn next(phase: &Phase, input: &Input) -> Result<Phase, Denied> {
         (P::Deleting(Some(exit)), Input::Exited(_)) => Ok(P::Deleting(Some(exit.clone()))),
         (P::Created | P::Starting | P::Running | P::Paused, Input::Kill) => Ok(phase.clone()),
         (P::Created | P::Running, Input::Exec) => Ok(phase.clone()),
+        (P::Created | P::Running | P::Paused, Input::Update) => Ok(phase.clone()),
         (P::Running, Input::Pause) => Ok(P::Running),
         (P::Running, Input::Paused) => Ok(P::Paused),
         (P::Paused, Input::Resume) => Ok(P::Paused),

@@ -33,6 +33,7 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("exited", Input::Exited(exit(9))),
         ("kill", Input::Kill),
         ("exec", Input::Exec),
+        ("update", Input::Update),
         ("pause", Input::Pause),
         ("paused", Input::Paused),
         ("resume", Input::Resume),
@@ -72,7 +73,7 @@ fn the_whole_table() {
 proptest! {
     /// I4: once ended, the exit status never changes, whatever is asked or reported.
     #[test]
-    fn i_4_an_exit_is_for_ever(choices in prop::collection::vec(0_usize..12, 1..40)) {
+    fn i_4_an_exit_is_for_ever(choices in prop::collection::vec(0_usize..13, 1..40)) {
         let mut phase = Phase::Created;
         let mut first: Option<ExitStatus> = None;
         for (step, choice) in choices.into_iter().enumerate() {

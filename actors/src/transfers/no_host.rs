@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bosun_types::metrics::CgroupUsage;
 use bosun_types::shim::{ExitNotice, Notice};
 use bosun_types::stdio::{LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
@@ -67,6 +68,10 @@ impl TaskHost for NoHost {
     ) -> Result<Vec<u8>> {
         Err(none())
     }
+    fn usage(&self, _: &str) -> Result<CgroupUsage> {
+        Err(none())
+    }
+
     fn logs(
         &self,
         _: PathBuf,

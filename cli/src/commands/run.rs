@@ -177,8 +177,9 @@ fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
     })
 }
 
+/// Thousandths of a processor.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
-fn cpu_millis(cpus: f64) -> anyhow::Result<u64> {
+pub fn cpu_millis(cpus: f64) -> anyhow::Result<u64> {
     if !(0.001..=1_000_000.0).contains(&cpus) {
         bail!("--cpus {cpus}: use a number such as 0.5 or 2");
     }

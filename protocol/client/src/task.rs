@@ -2,6 +2,7 @@
 
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, task_capnp};
+use bosun_types::metrics::Metrics;
 use bosun_types::stdio::{LogRecord, LogRequest};
 use bosun_types::task::{ExecRequest, ExitStatus, PidInfo, ProcessInfo};
 use bosun_types::{ContainerId, ExecId, NamespaceName, Result, Timestamp};
@@ -201,6 +202,20 @@ impl Task {
     /// Every process of the container.
     pub async fn pids(&self) -> Result<Vec<PidInfo>> {
         on_task!(self, |task, results| task.pids_request() => read_list(results.get_pids())?)
+    }
+
+    /// Applies OCI `LinuxResources` (JSON) to the live cgroup: what is not given stays, and the container's spec too (TSK-29).
+    pub async fn update(&self, resources: Vec<u8>) -> Result<()> {
+        on_task!(self, |task, _results| {
+            let mut request = task.update_request();
+            request.get().set_resources(&resources);
+            request
+        } => ())
+    }
+
+    /// What its cgroup has used, read now; while the task exists, also after its end. Never waits for the shim.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        on_task!(self, |task, results| task.metrics_request() => Metrics::read(results.get_metrics()?)?)
     }
 
     /// Its log. With `follow` it goes on until the task has ended, over restarts of the daemon.

@@ -177,6 +177,22 @@ impl task::Server for Task {
         reply!(results, outcome, |pids, out| write_list(&pids, out.init_pids(length(&pids))))
     }
 
+    async fn update(self: Rc<Self>, params: task::UpdateParams, mut results: task::UpdateResults) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let resources = params.get()?.get_resources()?.to_vec();
+            Ok(handle.update(resources).await?)
+        };
+        let outcome = self.held.call("task.update", work).await?;
+        reply!(results, outcome)
+    }
+
+    async fn metrics(self: Rc<Self>, _: task::MetricsParams, mut results: task::MetricsResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("task.metrics", async move { Ok(handle.metrics().await?) }).await?;
+        reply!(results, outcome, |metrics, out| metrics.write(out.init_metrics()))
+    }
+
     async fn logs(self: Rc<Self>, params: task::LogsParams, mut results: task::LogsResults) -> Done {
         let held = Held::new(&self.held)?;
         let handle = self.handle.clone();

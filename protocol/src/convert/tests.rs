@@ -40,6 +40,43 @@ where
     T::read(reader.get_root().expect("a root"))
 }
 
+#[test]
+fn metrics_cross_the_wire() {
+    use bosun_types::metrics::{
+        BlkioUsage, CgroupUsage, CpuUsage, HugetlbUsage, MemoryUsage, Metrics, PidsUsage,
+    };
+    let memory = MemoryUsage {
+        usage: 1,
+        limit: 2,
+        max: 3,
+        limit_hits: 4,
+        swap_usage: 5,
+        swap_limit: 6,
+        kernel_usage: 7,
+        oom_kills: 8,
+        stat: vec![("cache".to_owned(), 9), ("rss".to_owned(), u64::MAX)],
+    };
+    let cpu = CpuUsage {
+        total: 1,
+        user: 2,
+        kernel: 3,
+        per_cpu: vec![4, 5],
+        periods: 6,
+        throttled_periods: 7,
+        throttled: 8,
+    };
+    let usage = CgroupUsage {
+        cgroup_version: 1,
+        cpu,
+        memory,
+        pids: PidsUsage { current: 1, limit: 2 },
+        blkio: vec![BlkioUsage { major: 8, minor: 1, read_bytes: 2, written_bytes: 3, reads: 4, writes: 5 }],
+        hugetlb: vec![HugetlbUsage { page_bytes: 2 << 20, usage: 1, max: 2, limit_hits: 3 }],
+    };
+    round_trips(Metrics { container: id("c"), sampled_at: Timestamp(7), usage: CgroupUsage::default() });
+    round_trips(Metrics { container: id("c"), sampled_at: Timestamp(7), usage });
+}
+
 #[track_caller]
 fn round_trips<T>(value: T)
 where

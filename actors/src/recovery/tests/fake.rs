@@ -10,6 +10,7 @@ use bosun_storage::content::ContentStore;
 use bosun_storage::snapshotter::{Overlay, Snapshotter};
 use bosun_storage::store::Store;
 use bosun_types::content::Descriptor;
+use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Request, Response, ShimPhase, ShimState};
 use bosun_types::stdio::{LogRecord, LogRequest};
@@ -132,6 +133,10 @@ impl TaskHost for FakeHost {
         _: bool,
         _: Option<ProcessIdentity>,
     ) -> Result<Vec<u8>> {
+        Err(none())
+    }
+
+    fn usage(&self, _: &str) -> Result<CgroupUsage> {
         Err(none())
     }
 

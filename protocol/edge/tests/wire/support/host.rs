@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bosun_actors::ports::{Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
 use bosun_types::content::Descriptor;
+use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, ShimPhase, ShimState};
 use bosun_types::stdio::{LogRecord, LogRequest, OutputStream};
@@ -196,6 +197,10 @@ impl TaskHost for SimHost {
         _: Option<ProcessIdentity>,
     ) -> Result<Vec<u8>> {
         Ok(b"{}".to_vec())
+    }
+
+    fn usage(&self, _: &str) -> Result<CgroupUsage> {
+        Ok(CgroupUsage { cgroup_version: 2, ..CgroupUsage::default() })
     }
 
     fn logs(
