@@ -47,6 +47,8 @@ pub struct Core {
     pub recovering: AtomicBool,
     /// What task actors heard last, for lists that must not wait for them.
     pub live: crate::task::Live,
+    /// Last samples of deleted tasks, for who collects metrics.
+    pub samples: crate::samples::LastSamples,
     /// Transfers under way and those that ended lately.
     pub transfers: crate::transfers::Running,
     /// Git revision; empty when unknown.

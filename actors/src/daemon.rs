@@ -5,7 +5,8 @@
 //! ├─ services         one_for_one: writers of namespaces, images, content, snapshots
 //! ├─ recovery         transient: plans once, executes, ends
 //! ├─ namespaces       dynamic (see `tree`)
-//! └─ edge             attached by the daemon binary; started last, stopped first
+//! ├─ edge             attached by the daemon binary; started after all of these, stopped before them
+//! └─ metrics          attached too, where an address for it is configured
 //! ```
 //!
 //! The committer is a thread of the store, not an actor: it must outlive every actor that may still commit, and it has no state that a restart
@@ -21,6 +22,7 @@ use bosun_storage::key::Key;
 use bosun_storage::snapshotter::Snapshotter;
 use bosun_storage::store::{Store, StoreHealth};
 use bosun_types::container::ContainerRecord;
+use bosun_types::metrics::Metrics;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{OperationRecord, OperationStatus};
 use bosun_types::task::{StoredPhase, TaskRecord};
@@ -88,6 +90,7 @@ impl Daemon {
             started_at: Timestamp::now(),
             recovering: AtomicBool::new(true),
             live: crate::task::Live::default(),
+            samples: crate::samples::LastSamples::default(),
             transfers: crate::transfers::Running::default(),
             revision: options.revision,
         });
@@ -205,6 +208,12 @@ impl Daemon {
     /// Tries a parked operation again.
     pub async fn retry_operation(&self, id: OperationId) -> Result<()> {
         recovery::retry(&self.core, id).await
+    }
+
+    /// What every container has used, read now; of those deleted since the last call their last sample, from the second call on (MET-6). Waits for no
+    /// shim.
+    pub async fn samples(&self) -> Result<Vec<(NamespaceName, Metrics)>> {
+        crate::samples::all(&self.core).await
     }
 
     /// Events of all namespaces.

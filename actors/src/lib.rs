@@ -18,6 +18,7 @@ pub mod operation;
 pub mod ports;
 pub mod recovery;
 pub mod registry;
+pub mod samples;
 pub mod snapshots;
 mod spec_source;
 pub mod supervisor;

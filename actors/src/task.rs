@@ -21,7 +21,7 @@ mod start;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bosun_storage::key;
@@ -292,16 +292,8 @@ impl TaskHandle {
     /// What its cgroup has used, read now. Asks neither the task's actor nor its shim: a hung one hides nothing. NotFound without a task or without a
     /// cgroup (TSK-30).
     pub async fn metrics(&self) -> Result<Metrics> {
-        let container = crate::containers::get(&self.core, &self.namespace, &self.container)?;
-        if record(&self.core, &self.namespace, &self.container)?.is_none() {
-            return Err(Error::not_found(format!("container {} has no task", self.container)));
-        }
-        let path = cgroup_path(&container.spec)
-            .ok_or_else(|| Error::not_found(format!("container {} has no cgroup", self.container)))?;
-        let host = Arc::clone(&self.core.host);
-        let usage = blocking(move || host.usage(&path)).await;
-        let usage = usage.map_err(|error| error.context(format!("task {}", self.container)))?;
-        Ok(Metrics { container: self.container.clone(), sampled_at: Timestamp::now(), usage })
+        let this = self.clone();
+        blocking(move || sample(&this.core, &this.namespace, &this.container)).await
     }
 
     async fn pass(&self, request: Request) -> Result<Response> {
@@ -342,6 +334,18 @@ pub(crate) const LOG_FILE: &str = "log";
 /// Where a container's logs are: below the root, so that they outlive a reboot.
 pub(crate) fn log_directory(core: &Core, namespace: &NamespaceName, container: &ContainerId) -> PathBuf {
     core.root.join("logs").join(namespace.as_str()).join(container.as_str())
+}
+
+/// What the task's cgroup has used. Blocking.
+pub(crate) fn sample(core: &Core, namespace: &NamespaceName, container: &ContainerId) -> Result<Metrics> {
+    let spec = crate::containers::get(core, namespace, container)?.spec;
+    if record(core, namespace, container)?.is_none() {
+        return Err(Error::not_found(format!("container {container} has no task")));
+    }
+    let path =
+        cgroup_path(&spec).ok_or_else(|| Error::not_found(format!("container {container} has no cgroup")))?;
+    let usage = core.host.usage(&path).map_err(|error| error.context(format!("task {container}")))?;
+    Ok(Metrics { container: container.clone(), sampled_at: Timestamp::now(), usage })
 }
 
 /// Where the spec puts the container.

@@ -330,3 +330,48 @@ async fn cli_the_everyday_words_for_a_live_container() {
     task.delete().await.expect("deletes");
     world.check(&client).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn met_1_met_6_prometheus_text_of_live_hung_and_deleted_containers() {
+    let world = World::new();
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        free.local_addr().expect("has one").to_string()
+    };
+    let _daemon = world.start_with_words(&["--metrics-address", &address]);
+    let client = world.client().await;
+    import(&client).await;
+    let task = run(&client, shell("seen", "sleep 1000")).await;
+    let gone = run(&client, shell("gone", "sleep 1000")).await;
+    let scrape = |path: &'static str| {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || get(&address, path))
+    };
+    let text = scrape("/v1/metrics").await.expect("joins");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("container_pids_current{container_id=\"seen\",namespace=\"default\"} 1"), "{text}");
+    assert_eq!(end(&gone).await, ExitCause::Signal(9));
+    let shim = shim_of(task.info().await.expect("known").pid);
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).expect("stops");
+    let text = tokio::time::timeout(Duration::from_secs(5), scrape("/metrics")).await;
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGCONT).expect("goes on");
+    let text = text.expect("in time").expect("joins");
+    assert!(text.contains("container_id=\"seen\""), "a hung shim hides nothing: {text}");
+    assert!(text.contains("container_id=\"gone\""), "the last sample is told: {text}");
+    let text = scrape("/v1/metrics").await.expect("joins");
+    assert!(!text.contains("container_id=\"gone\""), "once: {text}");
+    assert!(scrape("/else").await.expect("joins").starts_with("HTTP/1.1 404"));
+    assert_eq!(end(&task).await, ExitCause::Signal(9));
+    world.check(&client).await;
+}
+
+/// One request, the whole answer.
+fn get(address: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asks");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answers");
+    text
+}

@@ -50,7 +50,15 @@ impl World {
 
     /// The same with more environment, such as `BOSUN_FAULTS`.
     pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
-        let daemon = self.spawn(environment);
+        self.serving(self.spawn(environment))
+    }
+
+    /// The same with further flags.
+    pub fn start_with_words(&self, words: &[&str]) -> Daemon {
+        self.serving(self.spawn_with(&[], words))
+    }
+
+    fn serving(&self, daemon: Daemon) -> Daemon {
         let address = self.address();
         wait_until("bosund to serve", || std::os::unix::net::UnixStream::connect(&address).is_ok());
         daemon
@@ -58,6 +66,10 @@ impl World {
 
     /// Starts `bosund` and does not wait: it may be meant to die at once.
     pub fn spawn(&self, environment: &[(&str, &str)]) -> Daemon {
+        self.spawn_with(environment, &[])
+    }
+
+    fn spawn_with(&self, environment: &[(&str, &str)], words: &[&str]) -> Daemon {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -68,7 +80,8 @@ impl World {
         command
             .args(["--cgroup-parent", &self.places.cgroup_parent])
             .arg("--shim")
-            .arg(program("bosun-shim"));
+            .arg(program("bosun-shim"))
+            .args(words);
         command.env("RUST_LOG", std::env::var("BOSUN_TEST_LOG").unwrap_or_else(|_| "info".to_owned()));
         command.env_remove("BOSUN_ADDRESS").envs(environment.iter().copied());
         let child =

@@ -25,6 +25,7 @@ impl RemoveTask {
 
     /// By the shim, while there is one; without it, the next step does it.
     async fn delete_process(&self) -> Result<()> {
+        crate::samples::keep_last(&self.core, &self.record).await;
         let shim = match self.core.host.connect(&self.record.nonce).await {
             Ok((shim, _notices)) => shim,
             Err(_) => return Ok(()),

@@ -1,5 +1,6 @@
 //! Configuration: defaults, then `/etc/bosun/config.toml` (absent is fine), then flags (rows SYS-4, SYS-5).
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -37,6 +38,9 @@ pub struct Arguments {
     /// cgroup below which containers are put [default: /bosun].
     #[arg(long)]
     cgroup_parent: Option<String>,
+    /// Serve metrics as Prometheus text at http://<address>/v1/metrics, such as 127.0.0.1:1338 [default: not at all].
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_address: Option<String>,
     /// The shim program [default: bosun-shim beside bosund, else from PATH].
     #[arg(long)]
     shim: Option<PathBuf>,
@@ -79,6 +83,8 @@ pub struct Config {
     pub oom_score: i32,
     /// The edge.
     pub rpc: Rpc,
+    /// Metrics for a collector.
+    pub metrics: Metrics,
     /// The log.
     pub log: Log,
 }
@@ -95,6 +101,14 @@ pub struct Rpc {
     pub gid: u32,
     /// Mode of the socket, in octal text.
     pub mode: String,
+}
+
+/// Metrics for a collector.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// `IP:PORT` to serve Prometheus text on; empty: nowhere. Whoever reaches it may read it.
+    pub address: String,
 }
 
 /// The daemon's own log.
@@ -116,6 +130,7 @@ impl Default for Config {
             cgroup_parent: "/bosun".to_owned(),
             oom_score: 0,
             rpc: Rpc::default(),
+            metrics: Metrics::default(),
             log: Log::default(),
         }
     }
@@ -143,6 +158,17 @@ impl Config {
         }
     }
 
+    /// Where metrics are served, if anywhere (MET-1).
+    pub fn metrics_address(&self) -> anyhow::Result<Option<SocketAddr>> {
+        match self.metrics.address.as_str() {
+            "" => Ok(None),
+            text => {
+                let address = text.parse();
+                address.map(Some).with_context(|| format!("metrics.address {text:?} is not IP:PORT"))
+            }
+        }
+    }
+
     /// The socket's mode.
     pub fn socket_mode(&self) -> anyhow::Result<u32> {
         u32::from_str_radix(&self.rpc.mode, 8)
@@ -162,6 +188,7 @@ pub fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     set(&mut config.rpc.address, arguments.address.clone());
     set(&mut config.log.level, arguments.log_level.clone());
     set(&mut config.cgroup_parent, arguments.cgroup_parent.clone());
+    set(&mut config.metrics.address, arguments.metrics_address.clone());
     set(&mut config.shim, arguments.shim.clone());
     check(&config)?;
     Ok(config)
@@ -192,6 +219,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     if !config.cgroup_parent.starts_with('/') || config.cgroup_parent.split('/').any(|part| part == "..") {
         bail!("cgroup parent {:?} must start with '/' and must not contain '..'", config.cgroup_parent);
     }
+    config.metrics_address()?;
     config.socket_mode().map(drop)
 }
 
@@ -221,6 +249,17 @@ mod tests {
     fn sys_1_root_and_state_must_differ() {
         let arguments = Arguments::parse_from(["bosund", "--root", "/a", "--state", "/a"]);
         assert!(load(&arguments).expect_err("same").to_string().contains("must differ"));
+    }
+
+    #[test]
+    fn met_1_the_metrics_address_is_off_or_an_address_and_a_port() {
+        let load = |words: &[&str]| load(&Arguments::parse_from([&["bosund"], words].concat()));
+        assert_eq!(load(&[]).and_then(|it| it.metrics_address()).expect("off"), None);
+        let good = load(&["--metrics-address", "127.0.0.1:1338"]).and_then(|it| it.metrics_address());
+        assert_eq!(good.expect("good").map(|address| address.port()), Some(1338));
+        assert!(
+            load(&["--metrics-address", "localhost"]).expect_err("no port").to_string().contains("IP:PORT")
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! waits for a signal, and stops everything in reverse order. There is no logic here that could be anywhere else.
 
 mod config;
+mod metrics;
 mod signals;
 mod telemetry;
 mod wiring;

@@ -20,7 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
 use crate::config::Config;
-use crate::signals;
+use crate::{metrics, signals};
 
 /// How long calls under way may take to finish when the daemon stops (F35).
 const DRAIN: Duration = Duration::from_secs(5);
@@ -77,6 +77,10 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     })
     .await?;
     attach_edge(&daemon, config).await?;
+    if let Some(address) = config.metrics_address()? {
+        metrics::attach(&daemon, address).await?;
+        tracing::info!(%address, "serving metrics");
+    }
     tracing::info!(address = %config.address().display(), pid = std::process::id(), "serving");
     let signal = tokio::select! {
         signal = signals::stop_requested() => signal?,
