@@ -231,9 +231,11 @@ pub struct Run {
     /// Stay in the host's network.
     #[arg(long)]
     pub net_host: bool,
-    /// All capabilities, nothing masked.
+    /// All capabilities, nothing masked, no seccomp filter.
     #[arg(long)]
     pub privileged: bool,
+    #[command(flatten)]
+    pub security: Security,
     /// Read-only root file system.
     #[arg(long)]
     pub read_only: bool,
@@ -323,6 +325,30 @@ pub struct Exec {
     /// user[:group].
     #[arg(short, long)]
     pub user: Option<String>,
+}
+
+/// What a container may do.
+#[derive(Args)]
+pub struct Security {
+    /// Give a capability, such as net_admin or ALL; repeatable.
+    #[arg(long, value_name = "CAP")]
+    pub cap_add: Vec<String>,
+    /// Take a capability, or ALL; repeatable.
+    #[arg(long, value_name = "CAP")]
+    pub cap_drop: Vec<String>,
+    /// seccomp=unconfined|PROFILE.json, apparmor=PROFILE, label=USER:ROLE:TYPE:LEVEL, no-new-privileges[=false], mask=/path, read-only=/path,
+    /// unmask=/path|ALL; repeatable.
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Limit of each process, NAME=SOFT[:HARD], such as nofile=1024:4096 or core=unlimited; repeatable.
+    #[arg(long, value_name = "LIMIT")]
+    pub ulimit: Vec<String>,
+    /// Let it use a host device, /dev/x[:/dev/y][:rwm]; repeatable.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+    /// An empty file system in memory, /path[:options]; repeatable.
+    #[arg(long, value_name = "PATH")]
+    pub tmpfs: Vec<String>,
 }
 
 /// Change limits.

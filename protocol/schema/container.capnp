@@ -105,4 +105,38 @@ struct SpecOptions {
   # 0: no limit; so with the two below.
   cpuMillis @13 :UInt64;
   pidsMax @14 :UInt64;
+  capabilitiesAdd @15 :List(Text);
+  # `CAP_NET_ADMIN`, `net_admin` or `ALL`; so with the next.
+  capabilitiesDrop @16 :List(Text);
+  mayGainPrivileges @17 :Bool;
+  # Clears no_new_privileges.
+  seccomp @18 :Seccomp;
+  # Null: the default profile.
+  apparmorProfile @19 :Text;
+  selinuxLabel @20 :Text;
+  rlimits @21 :List(Rlimit);
+  # Replace those of the same kind.
+  maskedPaths @22 :List(Text);
+  # Further ones; so with the next.
+  readOnlyPaths @23 :List(Text);
+  unmaskPaths @24 :List(Text);
+  # Taken from both defaults; `ALL`: every one.
+  devices @25 :List(Text);
+  # Host devices: `/dev/fuse`, or `/dev/x:/dev/y:rwm`.
+}
+
+struct Seccomp {
+  union {
+    standard @0 :Void;
+    unconfined @1 :Void;
+    json @2 :Data;
+    # A profile in Docker's or OCI's form.
+  }
+}
+
+struct Rlimit {
+  kind @0 :Text;
+  # `RLIMIT_NOFILE` or `nofile`.
+  soft @1 :UInt64;
+  hard @2 :UInt64;
 }

@@ -6,11 +6,15 @@
 //! - SPC-12: environment words merge by key, so none is there twice.
 //! - SPC-14: supplementary groups are set, the primary one among them (CVE-2022-36109, CVE-2023-25173).
 
+mod capabilities;
 mod defaults;
+mod devices;
 mod environment;
 mod exec;
 mod json;
 mod options;
+mod seccomp;
+mod security;
 mod user;
 
 pub use exec::exec_process;
@@ -75,7 +79,9 @@ pub fn build(
     options::process(&mut spec, options, image, context)?;
     options::file_systems(&mut spec, options)?;
     options::isolation(&mut spec, options)?;
+    security::apply(&mut spec, options)?;
     options::limits(&mut spec, options)?;
+    devices::apply(&mut spec, options)?;
     Ok(spec)
 }
 

@@ -5,5 +5,6 @@ mod cli;
 mod events;
 mod registry;
 mod restart;
+mod security;
 mod tasks;
 mod verbs;

@@ -1,5 +1,7 @@
 //! `bosun run`.
 
+mod security;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -158,7 +160,7 @@ fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
     for word in &options.volume {
         mounts.push(volume(word)?);
     }
-    Ok(SpecOptions {
+    let mut spec = SpecOptions {
         args: options.command.clone(),
         entrypoint: options.entrypoint.clone().map(|program| vec![program]),
         env,
@@ -174,7 +176,10 @@ fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
         memory_bytes_max: options.memory.as_deref().map(context::bytes).transpose()?,
         cpu_millis: options.cpus.map(cpu_millis).transpose()?,
         pids_max: options.pids_limit,
-    })
+        ..SpecOptions::default()
+    };
+    security::apply(&mut spec, &options.security)?;
+    Ok(spec)
 }
 
 /// Thousandths of a processor.

@@ -1,7 +1,7 @@
 //! `container.capnp`: the record, and the request to make one.
 
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
-use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
+use bosun_types::spec::{ContainerRequest, Rlimit, RootRequest, Seccomp, SpecOptions, SpecRequest};
 use bosun_types::{Result, Timestamp};
 
 use super::common::{read_named, write_named};
@@ -185,6 +185,32 @@ impl Wire for SpecOptions {
         to.set_memory_bytes_max(self.memory_bytes_max.unwrap_or(0));
         to.set_cpu_millis(self.cpu_millis.unwrap_or(0));
         to.set_pids_max(self.pids_max.unwrap_or(0));
+        write_texts(
+            &self.capabilities_add,
+            to.reborrow().init_capabilities_add(length(&self.capabilities_add)),
+        );
+        write_texts(
+            &self.capabilities_drop,
+            to.reborrow().init_capabilities_drop(length(&self.capabilities_drop)),
+        );
+        to.set_may_gain_privileges(self.may_gain_privileges);
+        let mut seccomp = to.reborrow().init_seccomp();
+        match &self.seccomp {
+            Seccomp::Standard => seccomp.set_standard(()),
+            Seccomp::Unconfined => seccomp.set_unconfined(()),
+            Seccomp::Json(json) => seccomp.set_json(json),
+        }
+        if let Some(profile) = &self.apparmor_profile {
+            to.set_apparmor_profile(profile.as_str());
+        }
+        if let Some(label) = &self.selinux_label {
+            to.set_selinux_label(label.as_str());
+        }
+        write_list(&self.rlimits, to.reborrow().init_rlimits(length(&self.rlimits)));
+        write_texts(&self.masked_paths, to.reborrow().init_masked_paths(length(&self.masked_paths)));
+        write_texts(&self.read_only_paths, to.reborrow().init_read_only_paths(length(&self.read_only_paths)));
+        write_texts(&self.unmask_paths, to.reborrow().init_unmask_paths(length(&self.unmask_paths)));
+        write_texts(&self.devices, to.reborrow().init_devices(length(&self.devices)));
     }
 
     fn read(from: wire::spec_options::Reader<'_>) -> Result<Self> {
@@ -205,6 +231,35 @@ impl Wire for SpecOptions {
             memory_bytes_max: limit(from.get_memory_bytes_max()),
             cpu_millis: limit(from.get_cpu_millis()),
             pids_max: limit(from.get_pids_max()),
+            capabilities_add: read_texts(from.get_capabilities_add())?,
+            capabilities_drop: read_texts(from.get_capabilities_drop())?,
+            may_gain_privileges: from.get_may_gain_privileges(),
+            seccomp: match from.get_seccomp().sound()?.which().sound()? {
+                wire::seccomp::Which::Standard(()) => Seccomp::Standard,
+                wire::seccomp::Which::Unconfined(()) => Seccomp::Unconfined,
+                wire::seccomp::Which::Json(json) => Seccomp::Json(json.sound()?.to_vec()),
+            },
+            apparmor_profile: read_optional_text(from.has_apparmor_profile(), from.get_apparmor_profile())?,
+            selinux_label: read_optional_text(from.has_selinux_label(), from.get_selinux_label())?,
+            rlimits: read_list(from.get_rlimits())?,
+            masked_paths: read_texts(from.get_masked_paths())?,
+            read_only_paths: read_texts(from.get_read_only_paths())?,
+            unmask_paths: read_texts(from.get_unmask_paths())?,
+            devices: read_texts(from.get_devices())?,
         })
+    }
+}
+
+impl Wire for Rlimit {
+    type Struct = wire::rlimit::Owned;
+
+    fn write(&self, mut to: wire::rlimit::Builder<'_>) {
+        to.set_kind(self.kind.as_str());
+        to.set_soft(self.soft);
+        to.set_hard(self.hard);
+    }
+
+    fn read(from: wire::rlimit::Reader<'_>) -> Result<Self> {
+        Ok(Self { kind: read_text(from.get_kind())?, soft: from.get_soft(), hard: from.get_hard() })
     }
 }

@@ -11,7 +11,7 @@ use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::platform::Platform;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
-use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
+use bosun_types::spec::{ContainerRequest, Rlimit, RootRequest, Seccomp, SpecOptions, SpecRequest};
 use bosun_types::stdio::{LogRecord, LogRequest, LogTarget, OutputStream, Stdio};
 use bosun_types::task::{
     ExecProcess, ExecRequest, ExitCause, ExitStatus, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
@@ -212,6 +212,17 @@ fn containers_round_trip() {
         memory_bytes_max: Some(1 << 40),
         cpu_millis: Some(1),
         pids_max: None,
+        capabilities_add: vec!["net_admin".to_owned()],
+        capabilities_drop: vec!["ALL".to_owned()],
+        may_gain_privileges: true,
+        seccomp: Seccomp::Json(b"{}".to_vec()),
+        apparmor_profile: Some("p".to_owned()),
+        selinux_label: Some("u:r:t:s0".to_owned()),
+        rlimits: vec![Rlimit { kind: "nofile".to_owned(), soft: 1, hard: u64::MAX }],
+        masked_paths: vec!["/a".to_owned()],
+        read_only_paths: vec!["/b".to_owned()],
+        unmask_paths: vec!["all".to_owned()],
+        devices: vec!["/dev/fuse".to_owned()],
     };
     for (root, spec) in [
         (RootRequest::Image { key: None }, SpecRequest::Build(Box::new(options))),

@@ -85,4 +85,49 @@ pub struct SpecOptions {
     pub cpu_millis: Option<u64>,
     /// Most processes.
     pub pids_max: Option<u64>,
+    /// Capabilities beyond the default: `CAP_NET_ADMIN`, `net_admin` or `ALL`. Given after `capabilities_drop` is taken.
+    pub capabilities_add: Vec<String>,
+    /// Capabilities less than the default.
+    pub capabilities_drop: Vec<String>,
+    /// Clears `no_new_privileges`: set-user-id programs gain what they say.
+    pub may_gain_privileges: bool,
+    /// Which system calls it may make.
+    pub seccomp: Seccomp,
+    /// AppArmor profile, on a host that has it.
+    pub apparmor_profile: Option<String>,
+    /// SELinux label `user:role:type:level`, on a host that has it.
+    pub selinux_label: Option<String>,
+    /// Replace the default's of the same kind.
+    pub rlimits: Vec<Rlimit>,
+    /// Further paths that it sees empty.
+    pub masked_paths: Vec<String>,
+    /// Further paths that it may not change.
+    pub read_only_paths: Vec<String>,
+    /// Taken from the defaults of both; `ALL`: every one.
+    pub unmask_paths: Vec<String>,
+    /// Host devices it may use: `/dev/fuse`, `/dev/x:/dev/y:rwm`.
+    pub devices: Vec<String>,
+}
+
+/// A filter of system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Seccomp {
+    /// The daemon's default; none for a privileged container.
+    #[default]
+    Standard,
+    /// No filter.
+    Unconfined,
+    /// A profile in Docker's form, or OCI's `linux.seccomp`; at most 1 MiB.
+    Json(Vec<u8>),
+}
+
+/// A limit of a process (getrlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE` or `nofile`.
+    pub kind: String,
+    /// What is enforced.
+    pub soft: u64,
+    /// What the process may raise `soft` to.
+    pub hard: u64,
 }

@@ -6,8 +6,7 @@ use bosun_types::Error;
 use bosun_types::mount::Mount;
 use bosun_types::spec::SpecOptions;
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
-    LinuxPids, LinuxResources, Process, Spec,
+    LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, Process, Spec,
 };
 
 use super::environment::{check_text, merge};
@@ -151,7 +150,7 @@ fn oci_mount(target: &str, kind: &str, source: &str, options: Vec<String>) -> oc
     mount
 }
 
-/// Namespaces and privilege.
+/// Namespaces.
 pub fn isolation(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
     let mut linux = spec.linux().clone().unwrap_or_default();
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
@@ -172,84 +171,8 @@ pub fn isolation(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
         }
     }
     linux.set_namespaces(Some(namespaces));
-    if options.privileged {
-        privilege(spec, &mut linux)?;
-    }
     spec.set_linux(Some(linux));
     Ok(())
-}
-
-/// SPC-11: all capabilities, nothing masked or read-only. Devices stay as they are.
-fn privilege(spec: &mut Spec, linux: &mut Linux) -> Result<()> {
-    let all = all_capabilities()?;
-    let mut sets = LinuxCapabilities::default();
-    sets.set_bounding(Some(all.clone())).set_permitted(Some(all.clone())).set_effective(Some(all));
-    // Empty even now: a program that drops its privilege has dropped it.
-    sets.set_inheritable(Some(Capabilities::new())).set_ambient(None);
-    if let Some(process) = spec.process_mut() {
-        process.set_capabilities(Some(sets)).set_apparmor_profile(None).set_selinux_label(None);
-    }
-    linux.set_masked_paths(None).set_readonly_paths(None).set_seccomp(None);
-    for mount in spec.mounts_mut().iter_mut().flatten() {
-        if matches!(mount.typ().as_deref(), Some("sysfs" | "cgroup")) {
-            let options = mount.options().iter().flatten().filter(|it| *it != "ro").cloned().collect();
-            mount.set_options(Some(options));
-        }
-    }
-    Ok(())
-}
-
-/// All that this kernel knows.
-fn all_capabilities() -> Result<Capabilities> {
-    // In the order of their numbers in linux/capability.h.
-    const NAMES: [&str; 41] = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-    ];
-    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
-    let last = last.and_then(|text| text.trim().parse().ok()).unwrap_or(NAMES.len() - 1);
-    let names: Vec<String> = NAMES.iter().take(last + 1).map(|name| format!("CAP_{name}")).collect();
-    let set = serde_json::to_value(names).and_then(serde_json::from_value);
-    Ok(set.map_err(|error| Error::internal(format!("capability names: {error}")))?)
 }
 
 /// Memory, processors, processes.
