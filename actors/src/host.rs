@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use bosun_runtime::cgroup::Cgroups;
 use bosun_runtime::clean_up::{self, Known};
+use bosun_runtime::filter::Filters;
 use bosun_runtime::shim::{ShimConnection, ShimLauncher};
 use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
 use bosun_runtime::task_directory::TaskDirectory;
 use bosun_runtime::{mount, observe, process};
+use bosun_types::container::RUNTIME_EMBEDDED;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, file};
 use bosun_types::stdio::{LogRecord, LogRequest};
@@ -31,6 +33,7 @@ const SHIM_GREETING: Duration = Duration::from_secs(5);
 pub struct RealHost {
     state: PathBuf,
     launcher: ShimLauncher,
+    filters: Filters,
 }
 
 impl RealHost {
@@ -43,7 +46,7 @@ impl RealHost {
         for error in mount::ensure_no_temporary(&state) {
             tracing::warn!(%error, "a temporary mount of an earlier daemon stays");
         }
-        Ok(Self { state, launcher: ShimLauncher::new(shim_binary)? })
+        Ok(Self { state, launcher: ShimLauncher::new(shim_binary)?, filters: Filters::default() })
     }
 
     fn at(&self, nonce: &str) -> Result<TaskDirectory> {
@@ -87,8 +90,13 @@ impl RealHost {
 }
 
 impl TaskHost for RealHost {
-    fn ensure_directory(&self, nonce: &str, owner: &Owner, spec: &[u8]) -> Result<()> {
-        TaskDirectory::ensure(&self.state, nonce, (&owner.namespace, &owner.container), spec)?;
+    fn ensure_directory(&self, nonce: &str, owner: &Owner, spec: &[u8], runtime: &str) -> Result<()> {
+        let (spec, filter) = match runtime {
+            RUNTIME_EMBEDDED | "" => self.filters.for_embedded(spec)?,
+            _ => (spec.to_vec(), None),
+        };
+        let filter = filter.as_deref().map(Vec::as_slice);
+        TaskDirectory::ensure(&self.state, nonce, (&owner.namespace, &owner.container), &spec, filter)?;
         Ok(())
     }
 

@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 
 /// The host, as a task sees it. Every step is idempotent.
 pub trait TaskHost: Send + Sync {
-    /// Makes `<state>/tasks/<nonce>` with the spec in it.
-    fn ensure_directory(&self, nonce: &str, owner: &Owner, spec: &[u8]) -> Result<()>;
+    /// Makes `<state>/tasks/<nonce>` with the spec in it, as this OCI runtime wants it.
+    fn ensure_directory(&self, nonce: &str, owner: &Owner, spec: &[u8], runtime: &str) -> Result<()>;
     /// Removes it; its absence is success.
     fn ensure_no_directory(&self, nonce: &str) -> Result<()>;
     /// Path of the task's directory, for people.

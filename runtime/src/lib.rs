@@ -10,6 +10,7 @@
 pub mod cgroup;
 pub mod clean_up;
 pub mod error;
+pub mod filter;
 pub mod log;
 pub mod mount;
 pub mod observe;

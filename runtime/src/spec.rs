@@ -13,7 +13,7 @@ mod environment;
 mod exec;
 mod json;
 mod options;
-mod seccomp;
+pub(crate) mod seccomp;
 mod security;
 mod user;
 

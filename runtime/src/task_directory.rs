@@ -47,12 +47,13 @@ impl TaskDirectory {
         Ok(Self { path: state.join(TASKS).join(nonce), nonce: nonce.to_owned() })
     }
 
-    /// Makes it with its owner and OCI spec; again: the same. Modes are repaired, never widened (I12).
+    /// Makes it with its owner, OCI spec and compiled seccomp filter; again: the same. Modes are repaired, never widened (I12).
     pub fn ensure(
         state: &Path,
         nonce: &str,
         owner: (&NamespaceName, &ContainerId),
         spec: &[u8],
+        filter: Option<&[u8]>,
     ) -> Result<Self> {
         let directory = Self::of(state, nonce)?;
         let tasks = state.join(TASKS);
@@ -60,6 +61,10 @@ impl TaskDirectory {
         ensure_private(&directory.path)?;
         let owner = format!("{}/{}", owner.0, owner.1);
         directory.write(file::OWNER, owner.as_bytes())?;
+        // First: a spec whose filter was taken out is never there without it.
+        if let Some(filter) = filter {
+            directory.write(file::SECCOMP, filter)?;
+        }
         directory.write(file::CONFIG, spec)?;
         Ok(directory)
     }
@@ -86,6 +91,11 @@ impl TaskDirectory {
     /// The task's nonce.
     pub fn nonce(&self) -> &str {
         &self.nonce
+    }
+
+    /// Whether the container's seccomp filter is a compiled one beside the spec.
+    pub fn has_filter(&self) -> bool {
+        self.path.join(file::SECCOMP).exists()
     }
 
     /// Whether it is there.

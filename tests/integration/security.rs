@@ -111,6 +111,28 @@ async fn seccomp_is_the_default_off_or_a_profile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn masked_comparisons_mean_the_same_to_every_runtime() {
+    let (world, _daemon, client) = started().await;
+    // Signal 10 and no other, by a mask: ENOSPC.
+    let profile =
+        br#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+        "errnoRet": 28, "args": [{"index": 1, "value": 255, "valueTwo": 10, "op": "SCMP_CMP_MASKED_EQ"}]}]}"#;
+    let ways = [("bosun", false), ("bosun", true), ("runc", false)];
+    for (runtime, may_gain_privileges) in ways {
+        let mut request = shell("masked", "trap 'echo got' USR2; kill -USR1 $$; kill -USR2 $$; true");
+        request.runtime.name = runtime.to_owned();
+        let options = options(&mut request);
+        options.seccomp = Seccomp::Json(profile.to_vec());
+        // Through libcontainer's own loading instead of our program.
+        options.may_gain_privileges = may_gain_privileges;
+        let (text, _) = output(&client, request).await.expect("runs");
+        let as_wanted = text.contains("No space left") && text.contains("got");
+        assert!(as_wanted, "{runtime} {may_gain_privileges}: {text}");
+    }
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn capabilities_are_given_and_taken() {
     let (world, _daemon, client) = started().await;
     let text = said(&client, STATUS, |options| {

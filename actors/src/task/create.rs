@@ -137,6 +137,7 @@ impl CreateTask {
     async fn make_directory(&self) -> Result<()> {
         let (host, owner) = (Arc::clone(&self.core.host), self.owner());
         let (nonce, spec) = (self.record.nonce.clone(), self.container.spec.clone());
+        let runtime = self.record.runtime.clone();
         let logs = self
             .record
             .stdio
@@ -153,7 +154,7 @@ impl CreateTask {
                     )
                 })?;
             }
-            host.ensure_directory(&nonce, &owner, &spec)
+            host.ensure_directory(&nonce, &owner, &spec, &runtime)
         })
         .await
     }

@@ -21,7 +21,7 @@ fn none() -> Error {
 }
 
 impl TaskHost for NoHost {
-    fn ensure_directory(&self, _: &str, _: &Owner, _: &[u8]) -> Result<()> {
+    fn ensure_directory(&self, _: &str, _: &Owner, _: &[u8], _: &str) -> Result<()> {
         Err(none())
     }
     fn ensure_no_directory(&self, _: &str) -> Result<()> {

@@ -32,6 +32,8 @@ pub mod file {
     pub const OWNER: &str = "owner";
     /// The OCI spec.
     pub const CONFIG: &str = "config.json";
+    /// The container's seccomp filter, an array of `struct sock_filter`, when [`CONFIG`] has none because it was compiled.
+    pub const SECCOMP: &str = "seccomp.bpf";
     /// Mount point of the root file system (only inside the shim's own mount namespace).
     pub const ROOTFS: &str = "rootfs";
     /// State of the OCI runtime.
@@ -60,6 +62,9 @@ pub mod flag {
     pub const ID: &str = "--id";
     /// Pipe to write one byte to once the socket listens.
     pub const READY_FD: &str = "--ready-fd";
+    /// Name of the compiled seccomp filter in the task directory; given only when there is one. A shim that does not know the flag ends, and so
+    /// makes no container without its filter.
+    pub const SECCOMP: &str = "--seccomp";
 }
 
 /// Written (write, fsync, rename) by the shim before it listens, and again when init exists: proof for recovery.

@@ -18,6 +18,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 
 use crate::error::{Context as _, Result, ShimError};
+use crate::filter::Program;
 use crate::oci::{NewContainer, NewExec, OciRuntime, ProcessStreams};
 use crate::sys::identity_of;
 
@@ -28,7 +29,10 @@ pub struct Embedded;
 impl OciRuntime for Embedded {
     fn create(&self, container: NewContainer<'_>, spec: &Spec) -> Result<ProcessIdentity> {
         const CONTEXT: &str = "create container";
+        // Without a program of ours libcontainer loads what the spec says.
+        let filtered = Filtered { program: Program::of_container()?, seccomp: None };
         let mut made = with_streams(builder(container.id)?, container.streams)?
+            .with_executor(filtered)
             .as_init(".")
             .with_systemd(false)
             .with_detach(true)
@@ -53,7 +57,7 @@ impl OciRuntime for Embedded {
         let spec = crate::oci::load_init_spec()?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
         let pid = with_streams(builder(exec.id)?, exec.streams)?
-            .with_executor(Filtered { seccomp })
+            .with_executor(Filtered { program: Program::of_container()?, seccomp })
             .as_tenant()
             .with_detach(true)
             .with_process(Some(exec.process_file))
@@ -153,15 +157,19 @@ fn failed(context: &'static str) -> impl FnOnce(libcontainer::error::Libcontaine
     move |source| ShimError::Embedded { context, source }
 }
 
-/// Runs an exec under the container's own seccomp filter: libcontainer's tenant builder leaves it out.
+/// Runs a process under the container's seccomp filter: the compiled one, for init and execs alike, else libcontainer's for execs, whose tenant
+/// builder leaves it out.
 #[derive(Clone)]
 struct Filtered {
+    program: Option<Program>,
     seccomp: Option<LinuxSeccomp>,
 }
 
 impl Executor for Filtered {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        if let Some(seccomp) = &self.seccomp {
+        if let Some(program) = &self.program {
+            program.load().map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+        } else if let Some(seccomp) = &self.seccomp {
             let refused = |error| ExecutorError::Other(format!("seccomp: {error}"));
             let listener = initialize_seccomp(seccomp).or_else(|_| {
                 // Capabilities are dropped by now, so a process that may gain privileges cannot load a filter. A filter

@@ -22,6 +22,7 @@ mod error;
 mod event_loop;
 mod exec;
 mod exit;
+mod filter;
 mod job;
 mod oci;
 mod oom;
@@ -70,6 +71,10 @@ fn serve(options: &Options) -> Result<()> {
         setup::protect(options)?;
     }
     let (signals, oom_score) = setup::prepare(options)?;
+    if let Some(name) = &options.seccomp {
+        // Rather no container than one without its filter.
+        std::fs::metadata(name).context(|| format!("find the seccomp filter {name}"))?;
+    }
     let _lock = setup::lock_directory()?;
     let identity = sys::identity_of(nix::unistd::getpid().as_raw()).context(|| "identify the shim".into())?;
     record::write_beacon(&event_loop::first_beacon(options, identity))?;

@@ -20,6 +20,8 @@ pub struct Options {
     pub id: String,
     /// Pipe to write one byte to once the socket listens.
     pub ready_fd: Option<i32>,
+    /// Name of the compiled seccomp filter in the task directory.
+    pub seccomp: Option<String>,
     /// Whether this process already runs from the read-only view of its binary.
     pub protected: bool,
 }
@@ -28,7 +30,7 @@ impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let (mut directory, mut nonce, mut ready_fd, mut protected) = (None, None, None, false);
-        let (mut namespace, mut id) = (String::new(), String::new());
+        let (mut namespace, mut id, mut seccomp) = (String::new(), String::new(), None);
         let mut arguments = arguments.into_iter();
         while let Some(name) = arguments.next() {
             if name == PROTECTED {
@@ -41,6 +43,7 @@ impl Options {
                 flag::NONCE => nonce = Some(value),
                 flag::NAMESPACE => namespace = value,
                 flag::ID => id = value,
+                flag::SECCOMP => seccomp = Some(value),
                 flag::READY_FD => {
                     ready_fd = Some(value.parse().map_err(|_| format!("{name}: {value:?} is no number"))?);
                 }
@@ -53,6 +56,7 @@ impl Options {
             namespace,
             id,
             ready_fd,
+            seccomp,
             protected,
         })
     }
@@ -72,6 +76,12 @@ mod tests {
         assert!(parse(&["--directory", "/d"]).unwrap_err().contains("--nonce"));
         let options = parse(&["--directory", "/d", "--nonce", "ab", "--ready-fd", "5"]).unwrap();
         assert_eq!((options.nonce.as_str(), options.ready_fd, options.protected), ("ab", Some(5), false));
+    }
+
+    #[test]
+    fn a_filter_is_named() {
+        let options = parse(&["--directory", "/d", "--nonce", "ab", "--seccomp", "seccomp.bpf"]).unwrap();
+        assert_eq!(options.seccomp.as_deref(), Some("seccomp.bpf"));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl ShimLauncher {
         let path = directory.path();
         let absolute = std::path::absolute(path).context(|| format!("find {}", path.display()))?;
         let ready_fd = READY_FD.to_string();
-        let words: [&[u8]; 11] = [
+        let mut words: Vec<&[u8]> = vec![
             self.binary.file_name().unwrap_or(self.binary.as_os_str()).as_bytes(),
             flag::DIRECTORY.as_bytes(),
             absolute.as_os_str().as_bytes(),
@@ -119,6 +119,9 @@ impl ShimLauncher {
             flag::READY_FD.as_bytes(),
             ready_fd.as_bytes(),
         ];
+        if directory.has_filter() {
+            words.extend([flag::SECCOMP.as_bytes(), file::SECCOMP.as_bytes()]);
+        }
         Ok(Start {
             program: text(self.binary.as_os_str().as_bytes())?,
             arguments: words.iter().map(|word| text(word)).collect::<Result<_>>()?,

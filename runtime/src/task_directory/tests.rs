@@ -11,10 +11,11 @@ fn make() -> (tempfile::TempDir, TaskDirectory) {
     let state = tempfile::tempdir().unwrap();
     let (namespace, container) = (NamespaceName::new("team").unwrap(), ContainerId::new("c").unwrap());
     let nonce = new_nonce().unwrap();
-    let directory = TaskDirectory::ensure(state.path(), &nonce, (&namespace, &container), b"{}").unwrap();
+    let directory =
+        TaskDirectory::ensure(state.path(), &nonce, (&namespace, &container), b"{}", None).unwrap();
     assert_eq!(
         directory,
-        TaskDirectory::ensure(state.path(), &nonce, (&namespace, &container), b"{}").unwrap()
+        TaskDirectory::ensure(state.path(), &nonce, (&namespace, &container), b"{}", None).unwrap()
     );
     (state, directory)
 }
@@ -43,7 +44,7 @@ fn i12_a_mode_that_was_widened_is_repaired() {
     let (state, directory) = make();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (namespace, container) = directory.owner().unwrap().unwrap();
-    TaskDirectory::ensure(state.path(), directory.nonce(), (&namespace, &container), b"{}").unwrap();
+    TaskDirectory::ensure(state.path(), directory.nonce(), (&namespace, &container), b"{}", None).unwrap();
     assert_eq!(fs::metadata(directory.path()).unwrap().permissions().mode() & 0o7777, 0o700);
 }
 

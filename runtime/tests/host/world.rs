@@ -115,7 +115,7 @@ impl World {
 
     pub fn directory(&self, spec: &[u8]) -> TaskDirectory {
         let owner = (&self.namespace, &self.id);
-        TaskDirectory::ensure(&self.state(), &new_nonce().unwrap(), owner, spec).unwrap()
+        TaskDirectory::ensure(&self.state(), &new_nonce().unwrap(), owner, spec, None).unwrap()
     }
 
     pub async fn shim(&self, directory: &TaskDirectory) -> ProcessIdentity {

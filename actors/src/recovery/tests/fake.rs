@@ -58,7 +58,7 @@ fn none() -> Error {
 }
 
 impl TaskHost for FakeHost {
-    fn ensure_directory(&self, _: &str, _: &Owner, _: &[u8]) -> Result<()> {
+    fn ensure_directory(&self, _: &str, _: &Owner, _: &[u8], _: &str) -> Result<()> {
         Err(none())
     }
 

@@ -117,7 +117,7 @@ impl Shim for Connection {
 }
 
 impl TaskHost for SimHost {
-    fn ensure_directory(&self, _: &str, _: &Owner, _: &[u8]) -> Result<()> {
+    fn ensure_directory(&self, _: &str, _: &Owner, _: &[u8], _: &str) -> Result<()> {
         Ok(())
     }
 
