@@ -8,20 +8,20 @@ use std::time::Duration;
 use bosun_runtime::cgroup::Cgroups;
 use bosun_runtime::clean_up::{self, Known};
 use bosun_runtime::filter::Filters;
-use bosun_runtime::shim::{ShimConnection, ShimLauncher};
+use bosun_runtime::shim::{Attachment, ShimConnection, ShimLauncher};
 use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
 use bosun_runtime::task_directory::TaskDirectory;
 use bosun_runtime::{mount, observe, process};
 use bosun_types::container::RUNTIME_EMBEDDED;
 use bosun_types::metrics::CgroupUsage;
-use bosun_types::shim::{ExitNotice, Notice, Request, Response, file};
-use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response, file};
+use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
-use bosun_types::{Error, Result};
+use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::ports::{Owner, RootPath, Shim, SpecInput, TaskHost};
+use crate::ports::{Attached, Owner, RootPath, Shim, SpecInput, TaskHost};
 
 /// How long a new shim may take until it listens.
 const SHIM_START: Duration = Duration::from_secs(10);
@@ -188,6 +188,22 @@ impl TaskHost for RealHost {
         Ok(Cgroups::detect()?.group(cgroup_path)?.usage()?)
     }
 
+    fn attach<'a>(
+        &'a self,
+        nonce: &'a str,
+        exec: Option<ExecId>,
+        request: AttachRequest,
+    ) -> BoxFuture<'a, Result<Attached>> {
+        Box::pin(async move {
+            let directory = self.at(nonce)?;
+            let attachment = Attachment::open(directory.path(), nonce, exec, request, SHIM_GREETING).await?;
+            let position = attachment.position();
+            let (sender, frames) = mpsc::channel(1);
+            tokio::spawn(pass_on(attachment, sender));
+            Ok(Attached { position, frames })
+        })
+    }
+
     fn logs(
         &self,
         path: PathBuf,
@@ -224,6 +240,20 @@ fn build_spec(input: &SpecInput) -> Result<Vec<u8>> {
         root: root.as_ref().map(OwnedFd::as_fd),
     };
     Ok(spec::to_json(&spec::build(&input.options, image.as_ref(), &context)?)?)
+}
+
+/// Gives frames to a reader until the last one, or until it leaves.
+async fn pass_on(mut attachment: Attachment, frames: mpsc::Sender<Result<OutputFrame>>) {
+    loop {
+        let frame = tokio::select! {
+            () = frames.closed() => return,
+            frame = attachment.next() => frame.map_err(Error::from),
+        };
+        let is_last = matches!(frame, Err(_) | Ok(OutputFrame::End));
+        if frames.send(frame).await.is_err() || is_last {
+            return;
+        }
+    }
 }
 
 /// One connection.

@@ -9,15 +9,23 @@ use bosun_types::content::Descriptor;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::mount::Mount;
 use bosun_types::reference::Reference;
-use bosun_types::shim::{ExitNotice, Notice, Request, Response};
+use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response};
 use bosun_types::spec::SpecOptions;
-use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
-use bosun_types::{ContainerId, NamespaceName, Result};
+use bosun_types::{ContainerId, ExecId, NamespaceName, Result};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
+
+/// A process's live output.
+pub struct Attached {
+    /// How many bytes the process had written before the first frame.
+    pub position: u64,
+    /// What follows; the last one is [`OutputFrame::End`] or an error.
+    pub frames: mpsc::Receiver<Result<OutputFrame>>,
+}
 
 /// The host, as a task sees it. Every step is idempotent.
 pub trait TaskHost: Send + Sync {
@@ -66,6 +74,14 @@ pub trait TaskHost: Send + Sync {
     ) -> Result<Vec<u8>>;
     /// What the group at this cgroup path has used; NotFound: there is none. Blocking.
     fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage>;
+    /// A process's live output, on a connection of its own to the shim; nothing is read ahead of who takes it. Unavailable, or an error as the last
+    /// item: the shim has gone.
+    fn attach<'a>(
+        &'a self,
+        nonce: &'a str,
+        exec: Option<ExecId>,
+        request: AttachRequest,
+    ) -> BoxFuture<'a, Result<Attached>>;
     /// A log file's records; with `follow` until `done` resolves and everything was read.
     fn logs(
         &self,

@@ -11,6 +11,7 @@
 //! A process's exit is an input, not a failure: one commit of {row, event}, then the shim is told that it may forget, then waiters are answered.
 
 mod actor;
+mod attach;
 mod create;
 mod delete;
 mod early;
@@ -40,6 +41,8 @@ use tokio::sync::mpsc;
 use crate::ask::ask;
 use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
+
+pub use attach::AttachStream;
 
 pub(crate) use actor::{rows_of_deletion, spec};
 pub(crate) use create::{create, finish};

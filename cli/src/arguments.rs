@@ -1,8 +1,12 @@
 //! The words of the command line. Every sub-command teaches itself: what it does, its flags, examples.
 
+mod process;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+
+pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
 
 /// Run and supervise containers with bosund.
 #[derive(Parser)]
@@ -41,6 +45,8 @@ pub enum Command {
     Ps(Ps),
     /// Show a container's output.
     Logs(Logs),
+    /// Take part in a container that runs: its output, and its input if it was made with --interactive.
+    Attach(Attach),
     /// Run a further command in a running container.
     Exec(Exec),
     /// Send a signal to a container.
@@ -166,99 +172,6 @@ pub enum ImagesCommand {
     },
 }
 
-/// Make and run a container.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
-)]
-pub struct Run {
-    /// Image, or root directory with --rootfs.
-    pub image: String,
-    /// Command and its arguments [default: the image's].
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
-    /// Name of the container [default: two words and a number].
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Remove the container when it ends.
-    #[arg(long, conflicts_with = "detach")]
-    pub rm: bool,
-    /// Print the name and return at once; output goes to the log.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Give it a terminal.
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Pass our standard input on.
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// IMAGE is a directory of the host that is used as the root.
-    #[arg(long)]
-    pub rootfs: bool,
-    /// KEY=VALUE; KEY alone takes ours; repeatable.
-    #[arg(short, long)]
-    pub env: Vec<String>,
-    /// File with a KEY=VALUE a line.
-    #[arg(long, value_hint = ValueHint::FilePath)]
-    pub env_file: Vec<PathBuf>,
-    /// Working directory.
-    #[arg(short = 'w', long, alias = "workdir")]
-    pub cwd: Option<String>,
-    /// user[:group], names or numbers.
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Replace the image's entrypoint.
-    #[arg(long)]
-    pub entrypoint: Option<String>,
-    /// Host name inside.
-    #[arg(long)]
-    pub hostname: Option<String>,
-    /// type=bind,src=/a,dst=/b,options=ro:rbind; repeatable.
-    #[arg(long)]
-    pub mount: Vec<String>,
-    /// /host/path:/path[:ro]; repeatable.
-    #[arg(short = 'v', long)]
-    pub volume: Vec<String>,
-    /// Label, KEY=VALUE; repeatable.
-    #[arg(short, long)]
-    pub label: Vec<String>,
-    /// OCI runtime: bosun (embedded), runc, crun, or a path.
-    #[arg(long, default_value = "bosun")]
-    pub runtime: String,
-    /// Snapshotter.
-    #[arg(long, env = "BOSUN_SNAPSHOTTER")]
-    pub snapshotter: Option<String>,
-    /// Stay in the host's network.
-    #[arg(long)]
-    pub net_host: bool,
-    /// All capabilities, nothing masked, no seccomp filter.
-    #[arg(long)]
-    pub privileged: bool,
-    #[command(flatten)]
-    pub security: Security,
-    /// Read-only root file system.
-    #[arg(long)]
-    pub read_only: bool,
-    /// Join a Linux namespace, type:path; repeatable.
-    #[arg(long)]
-    pub with_ns: Vec<String>,
-    /// Memory limit, such as 64m or 1g.
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Processors, such as 0.5 or 2.
-    #[arg(long)]
-    pub cpus: Option<f64>,
-    /// Most processes.
-    #[arg(long)]
-    pub pids_limit: Option<u64>,
-    /// Write the container's pid to this file.
-    #[arg(long, value_hint = ValueHint::FilePath)]
-    pub pid_file: Option<PathBuf>,
-    /// No log file.
-    #[arg(long)]
-    pub no_log: bool,
-}
-
 /// List containers.
 #[derive(Args)]
 #[command(after_help = "EXAMPLES:\n  bosun ps\n  bosun ps -a --json\n  bosun ps -q | xargs bosun kill")]
@@ -269,86 +182,6 @@ pub struct Ps {
     /// Print names only.
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// Show output.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun logs web\n  bosun logs -f --tail 10 web\n  bosun logs --since 2026-11-24T08:00:00Z -t web\n  bosun logs --since 10m web"
-)]
-pub struct Logs {
-    /// The container.
-    pub container: String,
-    /// Go on until it ends.
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Only the last N lines.
-    #[arg(long)]
-    pub tail: Option<u64>,
-    /// Only what is newer: RFC 3339, or an age such as 90s, 10m, 2h.
-    #[arg(long)]
-    pub since: Option<String>,
-    /// Put the time before each line.
-    #[arg(short, long)]
-    pub timestamps: bool,
-}
-
-/// Run a further command.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun exec web ls /\n  bosun exec -it web sh\n  bosun exec --user nobody --cwd /tmp web id\n\nEXIT CODE: the command's; 125 when bosun failed."
-)]
-pub struct Exec {
-    /// The container.
-    pub container: String,
-    /// Command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
-    /// Give it a terminal.
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Pass our standard input on.
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Start it and return.
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Its id [default: a random one].
-    #[arg(long)]
-    pub exec_id: Option<String>,
-    /// KEY=VALUE; repeatable.
-    #[arg(short, long)]
-    pub env: Vec<String>,
-    /// Working directory.
-    #[arg(short = 'w', long, alias = "workdir")]
-    pub cwd: Option<String>,
-    /// user[:group].
-    #[arg(short, long)]
-    pub user: Option<String>,
-}
-
-/// What a container may do.
-#[derive(Args)]
-pub struct Security {
-    /// Give a capability, such as net_admin or ALL; repeatable.
-    #[arg(long, value_name = "CAP")]
-    pub cap_add: Vec<String>,
-    /// Take a capability, or ALL; repeatable.
-    #[arg(long, value_name = "CAP")]
-    pub cap_drop: Vec<String>,
-    /// seccomp=unconfined|PROFILE.json, apparmor=PROFILE, label=USER:ROLE:TYPE:LEVEL, no-new-privileges[=false], mask=/path, read-only=/path,
-    /// unmask=/path|ALL; repeatable.
-    #[arg(long, value_name = "OPTION")]
-    pub security_opt: Vec<String>,
-    /// Limit of each process, NAME=SOFT[:HARD], such as nofile=1024:4096 or core=unlimited; repeatable.
-    #[arg(long, value_name = "LIMIT")]
-    pub ulimit: Vec<String>,
-    /// Let it use a host device, /dev/x[:/dev/y][:rwm]; repeatable.
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Vec<String>,
-    /// An empty file system in memory, /path[:options]; repeatable.
-    #[arg(long, value_name = "PATH")]
-    pub tmpfs: Vec<String>,
 }
 
 /// Change limits.

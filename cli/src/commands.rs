@@ -1,5 +1,6 @@
 //! One file a noun. Each command gives the exit code of the program.
 
+mod attach;
 mod containers;
 mod daemon;
 mod events;
@@ -33,6 +34,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
     let context = Context::connect(&arguments).await?;
     match arguments.command {
         Command::Run(options) => return run::run(&context, *options).await,
+        Command::Attach(options) => return attach::attach(&context, &options).await,
         Command::Exec(options) => return exec::exec(&context, options).await,
         Command::Pull(options) => pull::pull(&context, &options).await,
         Command::Images(options) => images::images(&context, options).await,

@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod context;
+mod detach_keys;
 mod output;
 mod progress;
 mod signals;

@@ -26,6 +26,15 @@ interface Process {
 
   closeStdin @6 () -> (error :Common.Error);
   # The process reads end-of-file once what was written is consumed.
+
+  attach @7 (request :AttachRequest) -> (error :Common.Error, cursor :AttachCursor, position :UInt64);
+  # Reads its output from here on, after what is kept of it. Any number may read, up to 8 at once; each gets everything. Dropping
+  # the cursor detaches, which stops nothing. `position`: how many bytes the process had written before the first record. Errors: notFound, failedPrecondition before it is made or when its output goes
+  # nowhere, resourceExhausted.
+
+  writeStdin @8 (bytes :Data) -> (error :Common.Error);
+  # Writes to its standard input, if that is `attach:`; answers when the process's pipe has taken them. At most 64 KiB each. Not
+  # idempotent. Errors: failedPrecondition when it is closed, or not `attach:`.
 }
 
 interface Task extends(Process) {
@@ -57,6 +66,42 @@ interface Task extends(Process) {
 
   metrics @8 () -> (error :Common.Error, metrics :Metrics);
   # What its cgroup has used, read now. After its end: the last sample. Errors: notFound when there is none.
+}
+
+struct AttachRequest {
+  from :union {
+    replayBytes @0 :UInt32;
+    # As much of the output before now as is kept, at most this. 64 KiB are kept while nobody reads.
+    position @1 :UInt64;
+    # Where somebody who was attached before has stopped reading. What is no longer kept is told as missed.
+  }
+  overflow @2 :Overflow;
+  # What happens when this reader falls behind what the shim keeps for it.
+}
+
+enum Overflow {
+  dropOldest @0;
+  # Output goes on; this reader is told how many bytes it missed.
+  block @1;
+  # The process waits until this reader has read.
+  spill @2;
+  # What this reader missed it gets from the log file. Without a log: as dropOldest.
+}
+
+interface AttachCursor {
+  next @0 (max :UInt32) -> (error :Common.Error, records :List(AttachRecord), end :Bool);
+  # Answers as soon as there is at least one record; `end`: the process ended and everything was read. `max` 0: as many as fit.
+  # One call at a time.
+}
+
+struct AttachRecord {
+  union {
+    stdout @0 :Data;
+    # And everything of a terminal.
+    stderr @1 :Data;
+    missed @2 :UInt64;
+    # Bytes that are gone for this reader.
+  }
 }
 
 interface LogCursor {
@@ -133,7 +178,7 @@ struct HugetlbMetrics {
 struct Stdio {
   # All null and no log: /dev/null.
   stdin @0 :Text;
-  # FIFO that the client made.
+  # FIFO that the client made, or `attach:`: what clients write by writeStdin.
   stdout @1 :Text;
   stderr @2 :Text;
   # Null with a terminal.

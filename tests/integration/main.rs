@@ -6,5 +6,6 @@ mod events;
 mod registry;
 mod restart;
 mod security;
+mod streams;
 mod tasks;
 mod verbs;

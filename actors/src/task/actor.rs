@@ -20,7 +20,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use super::early::Early;
 use super::phase::{Input, Phase, next, refusal};
 use super::processes::{Process, Processes, exec_info, from_rows};
-use super::{SHIM_DEADLINE, TaskMessage, info, reattach};
+use super::{SHIM_DEADLINE, TaskMessage, WAIT_DEADLINE, info, reattach};
 use crate::core::Shared;
 use crate::directory::Name;
 use crate::ports::Shim;
@@ -240,6 +240,11 @@ fn ask_shim(
 ) {
     match shim {
         Err(error) => then(Err(error)),
-        Ok(shim) => drop(tokio::spawn(async move { then(shim.request(request, SHIM_DEADLINE).await) })),
+        Ok(shim) => {
+            // How long a write takes is the process's affair; answered too early, it would be written twice.
+            let deadline =
+                if matches!(request, Request::WriteStdin { .. }) { WAIT_DEADLINE } else { SHIM_DEADLINE };
+            tokio::spawn(async move { then(shim.request(request, deadline).await) });
+        }
     }
 }

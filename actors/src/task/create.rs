@@ -32,7 +32,7 @@ pub(crate) async fn create(
     if super::record(core, &namespace, &id)?.is_some() {
         return Err(Error::already_exists(format!("container {id} has a task")).with_hint("delete it first"));
     }
-    check_stdio(&request.stdio)?;
+    request.stdio.check()?;
     let stdio = with_log(core, &namespace, &id, &request);
     let record = TaskRecord {
         namespace: namespace.clone(),
@@ -64,19 +64,6 @@ pub(crate) async fn create(
         return Err(operation::close_failed(core, &operation, failure, gone).await);
     }
     creation.finish(operation.id).await
-}
-
-/// IO-6: a terminal has one output.
-fn check_stdio(stdio: &Stdio) -> Result<()> {
-    if stdio.terminal && stdio.stderr.is_some() {
-        return Err(Error::invalid_argument("a terminal has one output: stderr must not be given"));
-    }
-    for path in [&stdio.stdin, &stdio.stdout, &stdio.stderr].into_iter().flatten() {
-        if !path.starts_with('/') {
-            return Err(Error::invalid_argument(format!("stream path {path:?} is not absolute")));
-        }
-    }
-    Ok(())
 }
 
 fn with_log(core: &Core, namespace: &NamespaceName, id: &ContainerId, request: &TaskRequest) -> Stdio {

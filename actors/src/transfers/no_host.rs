@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::shim::{ExitNotice, Notice};
-use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
-use bosun_types::{Error, Result};
+use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::ports::{Owner, Shim, SpecInput, TaskHost};
+use crate::ports::{Attached, Owner, Shim, SpecInput, TaskHost};
 
 /// See the module.
 pub(crate) struct NoHost;
@@ -70,6 +70,15 @@ impl TaskHost for NoHost {
     }
     fn usage(&self, _: &str) -> Result<CgroupUsage> {
         Err(none())
+    }
+
+    fn attach<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<ExecId>,
+        _: AttachRequest,
+    ) -> BoxFuture<'a, Result<Attached>> {
+        Box::pin(async { Ok(Attached { position: 0, frames: mpsc::channel(1).1 }) })
     }
 
     fn logs(

@@ -1,13 +1,15 @@
 //! `bosun exec`.
 
+use bosun_client::Task;
 use bosun_client::io::{Ends, Fifos};
 use bosun_types::ExecId;
-use bosun_types::stdio::Stdio;
+use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
 use bosun_types::task::{ExecProcess, ExecRequest};
 
-use super::foreground;
+use super::{attach, foreground};
 use crate::arguments::Exec;
 use crate::context::{self, Context};
+use crate::detach_keys::DetachKeys;
 use crate::output;
 
 /// Runs a further command in a running container; gives its exit code.
@@ -28,7 +30,10 @@ pub async fn exec(context: &Context, options: Exec) -> anyhow::Result<u8> {
     };
     let task = context.container(&options.container)?.task();
     if options.detach {
-        let stdio = Stdio { terminal: options.tty, ..Stdio::default() };
+        let stdio = match options.interactive {
+            true => attach::stdio(options.tty),
+            false => Stdio { terminal: options.tty, ..Stdio::default() },
+        };
         let running = task.run_exec(ExecRequest { id: id.clone(), process, stdio }).await?;
         if context.json {
             output::json(&serde_json::json!({"exec": id, "pid": running.pid()}))?;
@@ -36,6 +41,10 @@ pub async fn exec(context: &Context, options: Exec) -> anyhow::Result<u8> {
             output::line(id.as_str());
         }
         return Ok(0);
+    }
+    if options.tty && options.interactive {
+        let request = ExecRequest { id, process, stdio: attach::stdio(true) };
+        return interactive(&task, request, options.detach_keys).await;
     }
     let ends = if options.tty {
         Ends { stdin: options.interactive, ..Ends::terminal() }
@@ -51,5 +60,21 @@ pub async fn exec(context: &Context, options: Exec) -> anyhow::Result<u8> {
     };
     // It was for this one command: nothing of it stays. When it was never made, there is nothing to remove.
     let _ = task.process(id).delete().await;
+    outcome
+}
+
+/// On our terminal, until it ends or we detach.
+async fn interactive(task: &Task, request: ExecRequest, keys: DetachKeys) -> anyhow::Result<u8> {
+    let running = task.run_exec(request).await?;
+    let process = running.process().clone();
+    // From its first byte: it may have written before we came.
+    let from = AttachRequest { from: AttachFrom::Position(0), overflow: Overflow::Block };
+    let session = attach::Session { keys: Some(keys), terminal: true, close_stdin: true, follow: true };
+    let outcome = match process.attach(from).await {
+        Ok(reader) => session.attend(&process, reader).await,
+        Err(error) => Err(error.into()),
+    };
+    // After detaching it goes on, and this is refused.
+    let _ = process.delete().await;
     outcome
 }

@@ -40,12 +40,9 @@ impl Session {
     /// Stays with the process until it has ended and its output is written; its exit code.
     pub async fn attend(&mut self, running: Running) -> anyhow::Result<u8> {
         let process = running.process().clone();
-        let followers = [
-            Some(tokio::spawn(forward_signals(process.clone(), self.terminal))),
-            self.terminal.then(|| tokio::spawn(follow_window(process.clone()))),
-        ];
+        let followers = Followers::of(&process, self.terminal);
         let exit = self.wait(running, &process).await;
-        followers.iter().flatten().for_each(JoinHandle::abort);
+        drop(followers);
         let exit = exit?;
         if let Some(pump) = self.pump.take()
             && tokio::time::timeout(DRAIN_DEADLINE, pump.drained()).await.is_err()
@@ -74,6 +71,25 @@ impl Session {
             }
         }
         Ok(wait.await?)
+    }
+}
+
+/// What a process is told of us while this lives: our signals and our window's size.
+pub struct Followers([Option<JoinHandle<()>>; 2]);
+
+impl Followers {
+    /// Begins.
+    pub fn of(process: &Process, terminal: bool) -> Self {
+        Self([
+            Some(tokio::spawn(forward_signals(process.clone(), terminal))),
+            terminal.then(|| tokio::spawn(follow_window(process.clone()))),
+        ])
+    }
+}
+
+impl Drop for Followers {
+    fn drop(&mut self) {
+        self.0.iter().flatten().for_each(JoinHandle::abort);
     }
 }
 

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use bosun_client::RunRequest;
 use bosun_client::io::{Ends, Fifos};
-use bosun_client::{RunRequest, Running};
 use bosun_types::container::RuntimeChoice;
 use bosun_types::mount::Mount;
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
-use bosun_types::stdio::Stdio;
-use bosun_types::task::TaskRequest;
+use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
+use bosun_types::task::{ProcessStatus, TaskRequest};
 use bosun_types::{ContainerId, Error, ErrorClass, ImageName};
 
-use super::foreground;
+use super::{attach, foreground};
 use crate::arguments::Run;
 use crate::context::{self, Context};
 use crate::output;
@@ -29,11 +29,14 @@ const CODE_NO_COMMAND: u8 = 127;
 pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
     let id = match &options.name {
         Some(name) => ContainerId::new(name.as_str())?,
-        None => ContainerId::new(super::foreground::random_name())?,
+        None => ContainerId::new(foreground::random_name())?,
     };
     let container = container_request(&options, id.clone())?;
     if options.detach {
         return detached(context, &options, container).await;
+    }
+    if options.tty && options.interactive {
+        return interactive(context, options, container).await;
     }
     let ends = if options.tty {
         Ends { stdin: options.interactive, ..Ends::terminal() }
@@ -49,7 +52,7 @@ pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
         Ok(running) => running,
         Err(error) => return refused(context, &options, &id, error).await,
     };
-    write_pid_file(&options, &running)?;
+    write_pid_file(&options, running.pid())?;
     let code = session.attend(running).await?;
     if options.rm {
         remove(context, &id).await?;
@@ -57,13 +60,44 @@ pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+/// On our terminal, until it ends or we detach. Attached before it starts, we miss nothing.
+async fn interactive(context: &Context, options: Run, container: ContainerRequest) -> anyhow::Result<u8> {
+    let id = container.id.clone();
+    let log_to_file = !options.no_log && !options.rm;
+    let request = TaskRequest { stdio: attach::stdio(true), log_to_file, no_pivot_root: false };
+    let started = async {
+        context.namespace().containers().create(container).await?;
+        let task = context.namespace().container(id.clone()).create_task(request).await?;
+        let from = AttachRequest { from: AttachFrom::Position(0), overflow: Overflow::Block };
+        let reader = task.init().attach(from).await?;
+        let pid = task.start().await?;
+        Ok((task, reader, pid))
+    };
+    let (task, reader, pid) = match started.await {
+        Ok(started) => started,
+        Err(error) => return refused(context, &options, &id, error).await,
+    };
+    write_pid_file(&options, pid)?;
+    let session =
+        attach::Session { keys: Some(options.detach_keys), terminal: true, close_stdin: true, follow: true };
+    let code = session.attend(task.init(), reader).await?;
+    // Detached from, it goes on and is not removed.
+    if options.rm && task.info().await.is_ok_and(|info| info.status == ProcessStatus::Stopped) {
+        remove(context, &id).await?;
+    }
+    Ok(code)
+}
+
 async fn detached(context: &Context, options: &Run, container: ContainerRequest) -> anyhow::Result<u8> {
     let id = container.id.clone();
-    let stdio = Stdio { terminal: options.tty, ..Stdio::default() };
+    let stdio = match options.interactive {
+        true => attach::stdio(options.tty),
+        false => Stdio { terminal: options.tty, ..Stdio::default() },
+    };
     let task = TaskRequest { stdio, log_to_file: !options.no_log, no_pivot_root: false };
     match context.namespace().run(RunRequest { container, task }).await {
         Ok(running) => {
-            write_pid_file(options, &running)?;
+            write_pid_file(options, running.pid())?;
             if context.json {
                 output::json(&serde_json::json!({"container": id, "pid": running.pid()}))?;
             } else {
@@ -119,10 +153,9 @@ async fn remove(context: &Context, id: &ContainerId) -> anyhow::Result<()> {
     }
 }
 
-fn write_pid_file(options: &Run, running: &Running) -> anyhow::Result<()> {
+fn write_pid_file(options: &Run, pid: u32) -> anyhow::Result<()> {
     let Some(path) = &options.pid_file else { return Ok(()) };
-    std::fs::write(path, format!("{}\n", running.pid()))
-        .with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, format!("{pid}\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<ContainerRequest> {

@@ -82,6 +82,16 @@ impl Driver {
         }
     }
 
+    /// As [`Self::wait`] for what must not be done twice: a lost connection is told.
+    pub(crate) async fn once<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        self.run(None, work).await.map_err(Failure::into_error)
+    }
+
     /// As [`Self::wait`], for things of the daemon that it finds again after a restart: until it has, it answers Unavailable,
     /// and to who waits that is like a daemon that is not there yet.
     pub(crate) async fn wait_through_recovery<T, F, W>(&self, work: F) -> Result<T>

@@ -3,7 +3,9 @@
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, task_capnp};
 use bosun_types::metrics::Metrics;
-use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::stdio::{
+    AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, STDIN_WRITE_BYTES_MAX,
+};
 use bosun_types::task::{ExecRequest, ExitStatus, PidInfo, ProcessInfo};
 use bosun_types::{ContainerId, ExecId, NamespaceName, Result, Timestamp};
 
@@ -101,6 +103,30 @@ impl Process {
     /// Lets it read end-of-file on its standard input.
     pub async fn close_stdin(&self) -> Result<()> {
         on_process!(self.call, |process, _results| process.close_stdin_request() => ())
+    }
+
+    /// Its output live, from where the request says, until it has ended and everything was read; over restarts of the daemon, without a gap or a byte
+    /// twice as long as the shim keeps what is written meanwhile (else [`AttachRecord::Missed`] says how much it was). Dropping it detaches.
+    pub async fn attach(&self, request: AttachRequest) -> Result<Incoming<AttachRecord>> {
+        follow(&self.driver, Output { process: self.clone(), request }).await
+    }
+
+    /// Writes to its standard input, which must be [`STDIN_ATTACH`](bosun_types::stdio::STDIN_ATTACH); returns when its pipe has taken all, however long it does
+    /// not read. Unavailable: the connection was lost, and how much was taken is not known.
+    pub async fn write_stdin(&self, bytes: Vec<u8>) -> Result<()> {
+        for piece in bytes.chunks(STDIN_WRITE_BYTES_MAX) {
+            let (namespace, container, exec) = self.address();
+            let piece = piece.to_vec();
+            let written = self.driver.once(move |session| async move {
+                let process = session.scope(&namespace).process(&container, exec.as_ref());
+                let mut request = process.write_stdin_request();
+                request.get().set_bytes(&piece);
+                answer!(_results, request);
+                Ok(())
+            });
+            written.await?;
+        }
+        Ok(())
     }
 }
 
@@ -222,6 +248,37 @@ impl Task {
     pub async fn logs(&self, request: LogRequest) -> Result<Incoming<LogRecord>> {
         let (namespace, container, _) = self.init.address();
         follow(&self.init.driver, Logs { namespace, container, request, read_up_to: None }).await
+    }
+}
+
+struct Output {
+    process: Process,
+    request: AttachRequest,
+}
+
+impl Feed for Output {
+    type Item = AttachRecord;
+    type Cursor = task_capnp::attach_cursor::Client;
+
+    async fn open(&mut self, session: &Session) -> Result<Self::Cursor, Failure> {
+        let (namespace, container, exec) = self.process.address();
+        let process = session.scope(&namespace).process(&container, exec.as_ref());
+        let mut call = process.attach_request();
+        self.request.write(call.get().init_request());
+        answer!(results, call);
+        // After a lost connection: from here.
+        self.request.from = AttachFrom::Position(results.get_position());
+        Ok(results.get_cursor()?)
+    }
+
+    async fn next(&mut self, cursor: &Self::Cursor) -> Result<(Vec<AttachRecord>, bool), Failure> {
+        let response = cursor.next_request().send().promise.await?;
+        let results = results!(response);
+        let records: Vec<AttachRecord> = read_list(results.get_records())?;
+        if let AttachFrom::Position(position) = &mut self.request.from {
+            *position += records.iter().map(AttachRecord::length).sum::<u64>();
+        }
+        Ok((records, results.get_end()))
     }
 }
 

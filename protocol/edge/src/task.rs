@@ -1,22 +1,23 @@
-//! `Task`, `Process`, `LogCursor`.
+//! `Task`, `Process`, `AttachCursor`, `LogCursor`.
 
 use std::rc::Rc;
 
 use bosun_actors::task::{LogStream, TaskHandle};
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_parsed, write_list};
-use bosun_protocol::task_capnp::{log_cursor, process, task};
-use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_protocol::task_capnp::{attach_cursor, log_cursor, process, task};
+use bosun_types::stdio::{AttachRecord, AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecRequest, KillTarget};
 use bosun_types::{Error, ExecId};
 use capnp_rpc::new_client;
+use tokio::sync::mpsc;
 
 use crate::connection::Held;
 use crate::cursor::{Lent, Source, batch};
 use crate::reply;
 
-/// About what a log record takes in a message beside its bytes.
-const LOG_RECORD_BYTES: usize = 40;
+/// About what a record of output takes in a message beside its bytes.
+const RECORD_BYTES: usize = 40;
 
 type Done = Result<(), capnp::Error>;
 
@@ -131,6 +132,39 @@ impl process::Server for Task {
         let outcome = self.held.call("process.close_stdin", work).await?;
         reply!(results, outcome)
     }
+
+    async fn attach(
+        self: Rc<Self>,
+        params: process::AttachParams,
+        mut results: process::AttachResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let (handle, exec) = self.parts();
+        let work = async move {
+            let request = AttachRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.attach(exec, request).await?)
+        };
+        let outcome = self.held.call("process.attach", work).await?;
+        reply!(results, outcome, |attached, out| {
+            out.set_position(attached.position);
+            let records = Lent::new(Output(attached.records));
+            out.set_cursor(new_client(Attachment { held, records }));
+        })
+    }
+
+    async fn write_stdin(
+        self: Rc<Self>,
+        params: process::WriteStdinParams,
+        mut results: process::WriteStdinResults,
+    ) -> Done {
+        let (handle, exec) = self.parts();
+        let work = async move {
+            let bytes = params.get()?.get_bytes()?.to_vec();
+            Ok(handle.write_stdin(exec, bytes).await?)
+        };
+        let outcome = self.held.wait("process.write_stdin", work).await?;
+        reply!(results, outcome)
+    }
 }
 
 impl task::Server for Task {
@@ -207,6 +241,47 @@ impl task::Server for Task {
     }
 }
 
+struct Output(mpsc::Receiver<Result<AttachRecord, Error>>);
+
+impl Source for Output {
+    type Item = AttachRecord;
+
+    async fn next(&mut self) -> Result<Option<AttachRecord>, Error> {
+        self.0.recv().await.transpose()
+    }
+
+    fn bytes(record: &AttachRecord) -> usize {
+        match record {
+            AttachRecord::Output { bytes, .. } => bytes.len() + RECORD_BYTES,
+            AttachRecord::Missed(_) => RECORD_BYTES,
+        }
+    }
+}
+
+struct Attachment {
+    held: Held,
+    records: Lent<Output>,
+}
+
+impl attach_cursor::Server for Attachment {
+    async fn next(
+        self: Rc<Self>,
+        params: attach_cursor::NextParams,
+        mut results: attach_cursor::NextResults,
+    ) -> Done {
+        let max = params.get()?.get_max();
+        let work = async {
+            let mut records = self.records.borrow()?;
+            batch(records.get(), max).await
+        };
+        let outcome = self.held.wait("process.attach.next", work).await?;
+        reply!(results, outcome, |batch, out| {
+            out.set_end(batch.end);
+            write_list(&batch.items, out.init_records(length(&batch.items)));
+        })
+    }
+}
+
 struct Lines(LogStream);
 
 impl Source for Lines {
@@ -217,7 +292,7 @@ impl Source for Lines {
     }
 
     fn bytes(record: &LogRecord) -> usize {
-        record.bytes.len() + LOG_RECORD_BYTES
+        record.bytes.len() + RECORD_BYTES
     }
 }
 

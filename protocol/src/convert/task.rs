@@ -1,6 +1,8 @@
 //! `task.capnp`: processes, their streams, what is asked of them.
 
-use bosun_types::stdio::{LogRecord, LogRequest, LogTarget, OutputStream, Stdio};
+use bosun_types::stdio::{
+    AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, LogTarget, OutputStream, Overflow, Stdio,
+};
 use bosun_types::task::{
     ExecProcess, ExecRequest, ExitStatus, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
 };
@@ -20,6 +22,7 @@ enum_both_ways!(
     status_from_wire,
     [Creating, Created, Running, Pausing, Paused, Stopped, Recovering]
 );
+enum_both_ways!(Overflow, wire::Overflow, overflow_to_wire, overflow_from_wire, [DropOldest, Block, Spill]);
 enum_both_ways!(OutputStream, wire::OutputStream, stream_to_wire, stream_from_wire, [Stdout, Stderr]);
 
 impl Wire for Stdio {
@@ -175,6 +178,53 @@ impl Wire for PidInfo {
 
     fn read(from: wire::pid_info::Reader<'_>) -> Result<Self> {
         Ok(Self { pid: from.get_pid(), exec: read_optional_parsed(from.has_exec(), from.get_exec())? })
+    }
+}
+
+impl Wire for AttachRequest {
+    type Struct = wire::attach_request::Owned;
+
+    fn write(&self, mut to: wire::attach_request::Builder<'_>) {
+        let mut from = to.reborrow().init_from();
+        match self.from {
+            AttachFrom::Replay(bytes) => from.set_replay_bytes(bytes),
+            AttachFrom::Position(position) => from.set_position(position),
+        }
+        to.set_overflow(overflow_to_wire(self.overflow));
+    }
+
+    fn read(from: wire::attach_request::Reader<'_>) -> Result<Self> {
+        use wire::attach_request::from::Which;
+        Ok(Self {
+            from: match from.get_from().which().sound()? {
+                Which::ReplayBytes(bytes) => AttachFrom::Replay(bytes),
+                Which::Position(position) => AttachFrom::Position(position),
+            },
+            overflow: overflow_from_wire(from.get_overflow().sound()?),
+        })
+    }
+}
+
+impl Wire for AttachRecord {
+    type Struct = wire::attach_record::Owned;
+
+    fn write(&self, mut to: wire::attach_record::Builder<'_>) {
+        match self {
+            Self::Output { stream: OutputStream::Stdout, bytes } => to.set_stdout(bytes),
+            Self::Output { stream: OutputStream::Stderr, bytes } => to.set_stderr(bytes),
+            Self::Missed(bytes) => to.set_missed(*bytes),
+        }
+    }
+
+    fn read(from: wire::attach_record::Reader<'_>) -> Result<Self> {
+        use wire::attach_record::Which;
+        let output =
+            |stream, bytes: capnp::Result<&[u8]>| Ok(Self::Output { stream, bytes: bytes.sound()?.to_vec() });
+        match from.which().sound()? {
+            Which::Stdout(bytes) => output(OutputStream::Stdout, bytes),
+            Which::Stderr(bytes) => output(OutputStream::Stderr, bytes),
+            Which::Missed(bytes) => Ok(Self::Missed(bytes)),
+        }
     }
 }
 

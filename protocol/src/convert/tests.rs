@@ -12,7 +12,9 @@ use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::platform::Platform;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::spec::{ContainerRequest, Rlimit, RootRequest, Seccomp, SpecOptions, SpecRequest};
-use bosun_types::stdio::{LogRecord, LogRequest, LogTarget, OutputStream, Stdio};
+use bosun_types::stdio::{
+    AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, LogTarget, OutputStream, Overflow, Stdio,
+};
 use bosun_types::task::{
     ExecProcess, ExecRequest, ExitCause, ExitStatus, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
 };
@@ -281,6 +283,11 @@ fn tasks_round_trip() {
     round_trips(PidInfo { pid: 1, exec: None });
     round_trips(LogRequest { follow: true, tail_lines: Some(0), since: Some(Timestamp(4)) });
     round_trips(LogRequest::default());
+    round_trips(AttachRequest { from: AttachFrom::Replay(7), overflow: Overflow::Block });
+    round_trips(AttachRequest { from: AttachFrom::Position(u64::MAX), overflow: Overflow::Spill });
+    round_trips(AttachRecord::Output { stream: OutputStream::Stderr, bytes: vec![0, 255] });
+    round_trips(AttachRecord::Output { stream: OutputStream::Stdout, bytes: Vec::new() });
+    round_trips(AttachRecord::Missed(1 << 40));
     round_trips(LogRecord { at: Timestamp(1), stream: OutputStream::Stderr, bytes: b"x\n".to_vec() });
 }
 

@@ -16,7 +16,7 @@ pub mod codec;
 use bincode::{Decode, Encode};
 
 use crate::mount::Mount;
-use crate::stdio::Stdio;
+use crate::stdio::{AttachFrom, OutputStream, Overflow, Stdio};
 use crate::task::{ExitStatus, KillTarget, PidInfo, ProcessIdentity};
 use crate::{Error, ExecId, Timestamp};
 
@@ -122,9 +122,22 @@ pub enum FromShim {
     },
     /// Something happened.
     Notice(Notice),
+    /// On a connection that attached.
+    Output(OutputFrame),
 }
 
-/// What the daemon asks. Every request is idempotent: repeated after a lost reply it gives the same answer.
+/// Live output to one attached reader.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum OutputFrame {
+    /// Bytes of one stream.
+    Bytes { stream: OutputStream, bytes: Vec<u8> },
+    /// The reader fell behind: these bytes are gone from the shim. In the log file they are the records stamped `first` to `last`.
+    Missed { bytes: u64, first: Timestamp, last: Timestamp },
+    /// The process has ended, and this was all.
+    End,
+}
+
+/// What the daemon asks. Every request is idempotent but `WriteStdin`: repeated after a lost reply it gives the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Request {
     /// Mount the root file system and create the container, held before exec. Again: the same answer.
@@ -158,6 +171,11 @@ pub enum Request {
     Update { resources: Vec<u8> },
     /// After `Delete`: end the shim. It removes its socket and exits.
     Shutdown,
+    /// After its answer this connection carries [`FromShim::Output`] frames of that process until the last one or until either side closes it.
+    Attach { exec: Option<ExecId>, from: AttachFrom, overflow: Overflow },
+    /// Write to a standard input that is [`crate::stdio::STDIN_ATTACH`]. Answers when the process's pipe has taken all of it. Not idempotent: a lost answer is told to
+    /// the client.
+    WriteStdin { exec: Option<ExecId>, bytes: Vec<u8> },
 }
 
 /// Inputs of [`Request::Create`].
@@ -188,6 +206,8 @@ pub enum Response {
     Pids(Vec<PidInfo>),
     /// To `Delete`: how init ended; `None` when it never ran.
     Deleted(Option<ExitStatus>),
+    /// To `Attach`: the first frame continues after so many bytes of all that the process has written.
+    Attached { position: u64 },
 }
 
 /// Phase of a process as the shim holds it.

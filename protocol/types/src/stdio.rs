@@ -3,10 +3,12 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// Streams of one process. All `None` and no log: `/dev/null` (IO-5). FIFOs and log may both be given: the shim feeds both.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, Serialize, Deserialize)]
 pub struct Stdio {
-    /// FIFO the client made; the shim reads it.
+    /// FIFO the client made; the shim reads it. [`STDIN_ATTACH`]: what attached clients write.
     pub stdin: Option<String>,
     /// FIFO or existing file; the shim writes it.
     pub stdout: Option<String>,
@@ -27,6 +29,89 @@ pub struct LogTarget {
     pub bytes_max: u64,
     /// Keep this many files, the newest included.
     pub files_max: u32,
+}
+
+impl Stdio {
+    /// InvalidArgument: a path is not absolute, or a terminal has two outputs (IO-6).
+    pub fn check(&self) -> Result<(), Error> {
+        if self.terminal && self.stderr.is_some() {
+            return Err(Error::invalid_argument("a terminal has one output: stderr must not be given"));
+        }
+        let stdin = self.stdin.as_ref().filter(|stdin| *stdin != STDIN_ATTACH);
+        match stdin.into_iter().chain(&self.stdout).chain(&self.stderr).find(|path| !path.starts_with('/')) {
+            None => Ok(()),
+            Some(path) => Err(Error::invalid_argument(format!("stream path {path:?} is not absolute"))),
+        }
+    }
+}
+
+/// As [`Stdio::stdin`]: no FIFO, but a pipe that clients write to by `writeStdin`; it stays open until `closeStdin`. Output is then kept for clients that attach,
+/// whether it goes anywhere else or not.
+pub const STDIN_ATTACH: &str = "attach:";
+/// Most bytes of one write to standard input.
+pub const STDIN_WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// What happens to a reader of the live output that falls behind what is kept for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Output goes on; the reader is told how many bytes it missed.
+    #[default]
+    DropOldest,
+    /// The process waits until the reader has read.
+    Block,
+    /// What the reader missed it gets from the log file; without a log, or when the log has rotated it away: as `DropOldest`.
+    Spill,
+}
+
+/// How to attach to a process's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttachRequest {
+    /// Where to begin.
+    pub from: AttachFrom,
+    /// When the reader falls behind.
+    pub overflow: Overflow,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum AttachFrom {
+    /// With as much of the output before now as is kept, at most this many bytes.
+    Replay(u32),
+    /// At this byte of all that the process has ever written: what somebody who was attached before has not read. What is no longer kept is told as
+    /// [`AttachRecord::Missed`].
+    Position(u64),
+}
+
+impl Default for AttachFrom {
+    /// From now on.
+    fn default() -> Self {
+        Self::Replay(0)
+    }
+}
+
+/// A piece of live output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttachRecord {
+    /// Bytes as the process wrote them.
+    Output {
+        /// Which stream.
+        stream: OutputStream,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// So many bytes are gone for this reader.
+    Missed(u64),
+}
+
+impl AttachRecord {
+    /// Bytes of the process's output that it stands for.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Output { bytes, .. } => bytes.len() as u64,
+            Self::Missed(bytes) => *bytes,
+        }
+    }
 }
 
 /// Default size of a log file before rotation.
@@ -64,4 +149,27 @@ pub struct LogRequest {
     pub tail_lines: Option<u64>,
     /// Skip what is older.
     pub since: Option<crate::Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn io_6_streams_are_checked() {
+        let path = |path: &str| Some(path.to_owned());
+        let good = [
+            Stdio::default(),
+            Stdio { stdin: path(STDIN_ATTACH), terminal: true, ..Stdio::default() },
+            Stdio { stdin: path("/a"), stdout: path("/b"), stderr: path("/c"), ..Stdio::default() },
+        ];
+        good.iter().for_each(|stdio| stdio.check().expect("good"));
+        let bad = [
+            Stdio { stderr: path("/c"), terminal: true, ..Stdio::default() },
+            Stdio { stdout: path(STDIN_ATTACH), ..Stdio::default() },
+            Stdio { stdin: path("a"), ..Stdio::default() },
+            Stdio { stderr: path(""), ..Stdio::default() },
+        ];
+        bad.iter().for_each(|stdio| assert!(stdio.check().is_err(), "{stdio:?}"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The shim itself: everything it holds, and the loop that turns readiness into calls.
 
+mod attach;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,8 @@ use crate::phase::Kind;
 use crate::process::{Process, Waiter};
 use streams::Stream;
 
-/// Connections at once; more than a daemon, its successor and a person with a tool need.
-const CONNECTIONS_MAX: usize = 16;
+/// Connections at once; more than a daemon, its successor, a person with a tool and some attached clients need.
+const CONNECTIONS_MAX: usize = 32;
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 32;
 /// Pause between looks at what is left of an ended container.
@@ -98,6 +99,8 @@ pub struct Shim {
     oom: Option<OomWatch>,
     connections: BTreeMap<u64, Connection>,
     streams: BTreeMap<u64, Stream>,
+    /// Connections that read a process's output.
+    attached: BTreeMap<u64, Option<ExecId>>,
     next_id: u64,
 }
 
@@ -133,6 +136,7 @@ impl Shim {
             oom: None,
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
+            attached: BTreeMap::new(),
             next_id: FIRST_ID,
         })
     }
@@ -272,6 +276,7 @@ impl Shim {
             }
         }
         self.watch_connection(id);
+        self.feed(id);
     }
 
     fn receive(&mut self, id: u64, frame: Frame) {
@@ -317,6 +322,7 @@ impl Shim {
     fn disconnect(&mut self, id: u64) {
         if let Some(connection) = self.connections.remove(&id) {
             let _ = self.epoll.delete(connection.as_fd());
+            self.detach(id);
         }
     }
 }

@@ -75,6 +75,7 @@ impl Shim {
         self.unacknowledged.retain(|it| it.exec.as_ref() != exec);
         self.unacknowledged.push(notice.clone());
         self.notify(&Notice::Exited(notice));
+        self.feed_readers(exec);
         self.serve_delete_waiters(exec);
     }
 

@@ -8,6 +8,7 @@ use bosun_types::stdio::Stdio;
 use bosun_types::task::{ExitStatus, ProcessIdentity};
 
 use crate::phase::{Denied, Input, Kind, Phase, Step};
+use crate::stdio::SharedTail;
 
 /// Whom an answer goes to: connection and request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Process {
     pub deleters: Vec<Waiter>,
     /// The pty, for resizing.
     pub terminal: Option<OwnedFd>,
+    /// Its last output, for those who attach; also after its end.
+    pub tail: Option<SharedTail>,
 }
 
 impl Process {
@@ -70,6 +73,7 @@ impl Process {
             waiters: Vec::new(),
             deleters: Vec::new(),
             terminal: None,
+            tail: None,
         }
     }
 

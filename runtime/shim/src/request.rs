@@ -26,6 +26,8 @@ impl Shim {
             Request::Delete => return self.delete(waiter),
             Request::DeleteExec { id } => return self.delete_exec(waiter, &id),
             Request::Update { resources } => return self.update(waiter, resources),
+            Request::Attach { exec, from, overflow } => return self.attach(waiter, exec, from, overflow),
+            Request::WriteStdin { exec, bytes } => return self.write_stdin(waiter, exec.as_ref(), bytes),
             Request::State => Ok(Response::State(self.state())),
             Request::Kill { target, signal } => self.kill(&target, signal),
             Request::AddExec { id, process, stdio } => self.add_exec(id, process, stdio),

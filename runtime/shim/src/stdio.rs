@@ -3,25 +3,29 @@
 //! Each copy is a small state machine that the event loop drives with readiness: it reads while both ends allow it,
 //! and says which end it waits for.
 
+pub mod fed;
 pub mod fifo;
 pub mod input;
 pub mod log_file;
 pub mod null;
 pub mod output;
 pub mod pty;
+pub mod tail;
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use bosun_types::Error;
-use bosun_types::stdio::{OutputStream, Stdio};
+use bosun_types::stdio::{OutputStream, STDIN_ATTACH, Stdio};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
+pub use fed::Fed;
 pub use input::Input;
 pub use log_file::LogFile;
 pub use output::Output;
+pub use tail::Tail;
 
 use crate::error::{Context as _, Result};
 use crate::oci::ProcessStreams;
@@ -39,6 +43,8 @@ pub enum Waits {
     Source,
     /// For room.
     Sink,
+    /// For somebody who attached, or to be given something: no descriptor tells.
+    Room,
     /// For nothing: it has ended.
     Ended,
 }
@@ -50,7 +56,14 @@ pub struct Copies {
     pub outputs: Vec<Output>,
     /// Input copy.
     pub input: Option<Input>,
+    /// Input that attached clients write.
+    pub fed: Option<Fed>,
+    /// The last output, when there is any to come.
+    pub tail: Option<SharedTail>,
 }
+
+/// Of both output streams.
+pub type SharedTail = Rc<RefCell<Tail>>;
 
 /// Sinks opened for a process with a terminal, whose pty is still to come.
 #[derive(Debug)]
@@ -58,7 +71,36 @@ pub struct PendingTerminal {
     /// Where the pty will arrive.
     pub socket: pty::ConsoleSocket,
     sinks: output::Sinks,
-    stdin: Option<fifo::InputFifo>,
+    stdin: Stdin,
+    tail: SharedTail,
+}
+
+/// Where a process's input comes from.
+#[derive(Debug)]
+enum Stdin {
+    Nowhere,
+    Fifo(fifo::InputFifo),
+    Clients,
+}
+
+impl Stdin {
+    fn open(path: Option<&str>) -> Result<Self> {
+        Ok(match path {
+            None | Some("") => Self::Nowhere,
+            Some(STDIN_ATTACH) => Self::Clients,
+            Some(path) => Self::Fifo(fifo::InputFifo::open(path)?),
+        })
+    }
+
+    /// Takes up copying to `sink`.
+    fn feed(self, sink: OwnedFd, copies: &mut Copies) -> Result<()> {
+        match self {
+            Self::Nowhere => {}
+            Self::Fifo(fifo) => copies.input = Some(Input::new(fifo, sink)?),
+            Self::Clients => copies.fed = Some(Fed::new(sink)?),
+        }
+        Ok(())
+    }
 }
 
 /// What `open` made.
@@ -73,38 +115,41 @@ pub enum Opened {
 /// Opens a process's streams: its side and the shim's. `name` distinguishes sockets of this task.
 pub fn open(stdio: &Stdio, name: &str) -> Result<(ProcessStreams, Opened)> {
     let log = stdio.log.as_ref().map(LogFile::open).transpose()?.map(|log| Rc::new(RefCell::new(log)));
+    let tail = SharedTail::default();
+    let stdin = Stdin::open(stdio.stdin.as_deref())?;
     if stdio.terminal {
         if stdio.stderr.as_ref().is_some_and(|path| !path.is_empty()) {
             return Err(Error::invalid_argument("stderr must be empty with a terminal").into());
         }
         let socket = pty::ConsoleSocket::bind(format!("console-{name}.sock"))?;
-        let sinks = output::Sinks::open(stdio.stdout.as_deref(), OutputStream::Stdout, log)?;
-        let stdin =
-            stdio.stdin.as_deref().filter(|path| !path.is_empty()).map(fifo::InputFifo::open).transpose()?;
+        let sinks =
+            output::Sinks::open(stdio.stdout.as_deref(), OutputStream::Stdout, log, Rc::clone(&tail))?;
         let streams = ProcessStreams::Console(socket.path().to_owned());
-        return Ok((streams, Opened::Terminal(Box::new(PendingTerminal { socket, sinks, stdin }))));
+        return Ok((streams, Opened::Terminal(Box::new(PendingTerminal { socket, sinks, stdin, tail }))));
     }
     let mut copies = Copies::default();
-    let stdin = match stdio.stdin.as_deref().filter(|path| !path.is_empty()) {
-        None => null::open()?,
-        Some(path) => {
+    let is_attachable = matches!(stdin, Stdin::Clients);
+    let theirs = match stdin {
+        Stdin::Nowhere => null::open()?,
+        stdin => {
             let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
-            copies.input = Some(Input::new(fifo::InputFifo::open(path)?, ours)?);
+            stdin.feed(ours, &mut copies)?;
             theirs
         }
     };
     let mut output = |path: Option<&str>, stream| -> Result<OwnedFd> {
-        let sinks = output::Sinks::open(path, stream, log.clone())?;
-        if sinks.is_empty() {
+        let sinks = output::Sinks::open(path, stream, log.clone(), Rc::clone(&tail))?;
+        if sinks.is_empty() && !is_attachable {
             return null::open();
         }
+        copies.tail = Some(Rc::clone(&tail));
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
         copies.outputs.push(Output::new(ours, sinks)?);
         Ok(theirs)
     };
     let stdout = output(stdio.stdout.as_deref(), OutputStream::Stdout)?;
     let stderr = output(stdio.stderr.as_deref(), OutputStream::Stderr)?;
-    Ok((ProcessStreams::Pipes([stdin, stdout, stderr]), Opened::Pipes(copies)))
+    Ok((ProcessStreams::Pipes([theirs, stdout, stderr]), Opened::Pipes(copies)))
 }
 
 impl PendingTerminal {
@@ -114,7 +159,8 @@ impl PendingTerminal {
         let duplicate = || master.try_clone().context(|| "duplicate the terminal".into());
         sys::set_nonblocking(std::os::fd::AsFd::as_fd(&master)).context(|| "terminal".into())?;
         let outputs = vec![Output::new(duplicate()?, self.sinks)?];
-        let input = self.stdin.map(|stdin| Input::new(stdin, duplicate()?)).transpose()?;
-        Ok((Copies { outputs, input }, master))
+        let mut copies = Copies { outputs, tail: Some(self.tail), ..Copies::default() };
+        self.stdin.feed(duplicate()?, &mut copies)?;
+        Ok((copies, master))
     }
 }

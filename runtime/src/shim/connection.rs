@@ -82,6 +82,20 @@ pub async fn connect(
 }
 
 async fn open(directory: &Path, nonce: &str) -> Result<(ShimConnection, mpsc::Receiver<Notice>)> {
+    let greeted = greet(directory, nonce).await?;
+    Ok(start(directory, (greeted.version, greeted.shim), greeted.read, greeted.write))
+}
+
+/// A connection after its greetings.
+pub(super) struct Greeted {
+    version: u32,
+    shim: ProcessIdentity,
+    pub read: BufReader<OwnedReadHalf>,
+    pub write: OwnedWriteHalf,
+}
+
+/// Connects and exchanges greetings.
+pub(super) async fn greet(directory: &Path, nonce: &str) -> Result<Greeted> {
     let what = || format!("connect to {}", directory.join(file::SOCKET).display());
     // Socket addresses hold about a hundred bytes: through the descriptor the path is short.
     let opened = File::options()
@@ -111,7 +125,7 @@ async fn open(directory: &Path, nonce: &str) -> Result<(ShimConnection, mpsc::Re
             format!("the shim of task {nonce} says it is process {}, but {:?} answers", shim.pid, peer.pid());
         return Err(Error::permission_denied(message).into());
     }
-    Ok(start(directory, (version, shim), read, write))
+    Ok(Greeted { version, shim, read, write })
 }
 
 async fn greeting(read: &mut BufReader<OwnedReadHalf>, nonce: &str) -> Result<(u32, ProcessIdentity)> {
@@ -318,6 +332,7 @@ async fn deliver(
                     Err(_) => return "its notices were not taken in time".to_owned(),
                 }
             }
+            Ok(Some(FromShim::Output(_))) => return "it sent output that nobody attached to".to_owned(),
             Ok(Some(FromShim::Hello { .. })) => return "it greeted twice".to_owned(),
             Ok(None) => return "the shim closed it".to_owned(),
             Err(why) => return why,
@@ -326,7 +341,7 @@ async fn deliver(
 }
 
 /// One message; `None` at a clean end.
-async fn read_frame(read: &mut BufReader<OwnedReadHalf>) -> Result<Option<FromShim>, String> {
+pub(super) async fn read_frame(read: &mut BufReader<OwnedReadHalf>) -> Result<Option<FromShim>, String> {
     let mut header = [0; FRAME_HEADER_BYTES];
     match read.read(&mut header).await {
         Ok(0) => return Ok(None),

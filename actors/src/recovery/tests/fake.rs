@@ -13,14 +13,14 @@ use bosun_types::content::Descriptor;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Request, Response, ShimPhase, ShimState};
-use bosun_types::stdio::{LogRecord, LogRequest};
+use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
-use bosun_types::{Error, Result};
+use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::daemon::{Daemon, DaemonOptions};
-use crate::ports::{Connected, Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
+use crate::ports::{Attached, Connected, Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
 
 /// This boot.
 pub(super) const BOOT: &str = "this boot";
@@ -138,6 +138,15 @@ impl TaskHost for FakeHost {
 
     fn usage(&self, _: &str) -> Result<CgroupUsage> {
         Err(none())
+    }
+
+    fn attach<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<ExecId>,
+        _: AttachRequest,
+    ) -> BoxFuture<'a, Result<Attached>> {
+        Box::pin(async { Ok(Attached { position: 0, frames: mpsc::channel(1).1 }) })
     }
 
     fn logs(

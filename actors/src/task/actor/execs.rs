@@ -44,6 +44,7 @@ impl TaskData {
             return Err(Error::resource_exhausted(format!("{} has {EXECS_MAX} execs", self.what(None)))
                 .with_hint("delete ended ones"));
         }
+        request.stdio.check()?;
         let container = crate::containers::get(&self.core, &self.record.namespace, &self.record.container)?;
         let process = self.core.host.exec_process(
             &container.spec,

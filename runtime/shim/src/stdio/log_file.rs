@@ -37,9 +37,9 @@ impl LogFile {
         Ok(Self { target: target.clone(), file: Some(file), bytes, partial: [false; 2] })
     }
 
-    /// Writes bytes as records. A failing disk loses records, never stops the container.
-    pub fn append(&mut self, stream: OutputStream, bytes: &[u8]) {
-        let stamp = Timestamp::now().to_string();
+    /// Writes bytes that were read at `at` as records. A failing disk loses records, never stops the container.
+    pub fn append(&mut self, stream: OutputStream, at: Timestamp, bytes: &[u8]) {
+        let stamp = at.to_string();
         let mut records = Vec::with_capacity(bytes.len() + 64);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, whole) = match line.split_last() {
@@ -142,16 +142,20 @@ mod tests {
     #[test]
     fn io_13_whole_lines_and_parts_are_marked() {
         let (_directory, mut file) = log(0, 1);
-        file.append(OutputStream::Stdout, b"one\n\ntwo");
-        file.append(OutputStream::Stderr, b"err\n");
-        file.append(OutputStream::Stdout, b"\n");
+        file.append(OutputStream::Stdout, Timestamp::now(), b"one\n\ntwo");
+        file.append(OutputStream::Stderr, Timestamp::now(), b"err\n");
+        file.append(OutputStream::Stdout, Timestamp::now(), b"\n");
         assert_eq!(lines(&file), ["stdout F one", "stdout F ", "stdout P two", "stderr F err", "stdout F "]);
     }
 
     #[test]
     fn io_13_a_line_that_is_too_long_becomes_parts() {
         let (_directory, mut file) = log(0, 1);
-        file.append(OutputStream::Stdout, &[vec![b'x'; TEXT_BYTES_MAX + 1], b"\n".to_vec()].concat());
+        file.append(
+            OutputStream::Stdout,
+            Timestamp::now(),
+            &[vec![b'x'; TEXT_BYTES_MAX + 1], b"\n".to_vec()].concat(),
+        );
         let lines = lines(&file);
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("stdout P x") && lines[1] == "stdout F x");
@@ -161,8 +165,8 @@ mod tests {
     fn io_13_files_rotate_between_whole_lines_and_no_more_are_kept_than_asked() {
         let (_directory, mut file) = log(100, 3);
         for number in 0..20 {
-            file.append(OutputStream::Stdout, format!("line {number:02} part").as_bytes());
-            file.append(OutputStream::Stdout, b" rest\n");
+            file.append(OutputStream::Stdout, Timestamp::now(), format!("line {number:02} part").as_bytes());
+            file.append(OutputStream::Stdout, Timestamp::now(), b" rest\n");
         }
         let path = file.target.path.clone();
         assert!(fs::exists(format!("{path}.1")).unwrap() && fs::exists(format!("{path}.2")).unwrap());

@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::rc::Rc;
 
+use bosun_types::Timestamp;
 use bosun_types::stdio::OutputStream;
 
 use super::fifo::{OutputFifo, Written, is_fifo};
-use super::{CHUNK_BYTES, CHUNKS_PER_TURN, LogFile, Waits};
+use super::{CHUNK_BYTES, CHUNKS_PER_TURN, LogFile, SharedTail, Waits};
 use crate::error::{Context as _, Result};
 use crate::sys;
 
@@ -21,12 +22,18 @@ pub struct Sinks {
     fifo: Option<OutputFifo>,
     file: Option<File>,
     log: Option<Rc<RefCell<LogFile>>>,
+    tail: SharedTail,
 }
 
 impl Sinks {
     /// Opens the FIFO or file at `path`; a file must exist (IO-4).
-    pub fn open(path: Option<&str>, stream: OutputStream, log: Option<Rc<RefCell<LogFile>>>) -> Result<Self> {
-        let mut sinks = Self { stream, fifo: None, file: None, log };
+    pub fn open(
+        path: Option<&str>,
+        stream: OutputStream,
+        log: Option<Rc<RefCell<LogFile>>>,
+        tail: SharedTail,
+    ) -> Result<Self> {
+        let mut sinks = Self { stream, fifo: None, file: None, log, tail };
         if let Some(path) = path.filter(|path| !path.is_empty()) {
             if is_fifo(path)? {
                 sinks.fifo = Some(OutputFifo::open(path)?);
@@ -67,6 +74,9 @@ impl Output {
             if !self.flush() {
                 return Waits::Sink;
             }
+            if self.sinks.tail.borrow().is_full() {
+                return Waits::Room;
+            }
             match self.source.read(&mut buffer) {
                 Ok(0) => return self.end(),
                 Ok(count) => self.take(&buffer[..count]),
@@ -95,8 +105,12 @@ impl Output {
     }
 
     fn take(&mut self, bytes: &[u8]) {
+        let mut tail = self.sinks.tail.borrow_mut();
+        let at = tail.stamp(Timestamp::now());
+        tail.push(self.sinks.stream, at, bytes);
+        drop(tail);
         if let Some(log) = &self.sinks.log {
-            log.borrow_mut().append(self.sinks.stream, bytes);
+            log.borrow_mut().append(self.sinks.stream, at, bytes);
         }
         if let Some(file) = &mut self.sinks.file {
             // A full disk must not stop the container; the client sees the gap in its own file.

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bosun_actors::ports::{Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
+use bosun_actors::ports::{Attached, Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
 use bosun_types::content::Descriptor;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, ShimPhase, ShimState};
-use bosun_types::stdio::{LogRecord, LogRequest, OutputStream};
+use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest, OutputStream};
 use bosun_types::task::{ExecProcess, ExitCause, ExitStatus, KillTarget, ProcessIdentity, TaskRecord};
-use bosun_types::{Error, Result, Timestamp};
+use bosun_types::{Error, ExecId, Result, Timestamp};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -201,6 +201,15 @@ impl TaskHost for SimHost {
 
     fn usage(&self, _: &str) -> Result<CgroupUsage> {
         Ok(CgroupUsage { cgroup_version: 2, ..CgroupUsage::default() })
+    }
+
+    fn attach<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<ExecId>,
+        _: AttachRequest,
+    ) -> BoxFuture<'a, Result<Attached>> {
+        Box::pin(async { Ok(Attached { position: 0, frames: mpsc::channel(1).1 }) })
     }
 
     fn logs(

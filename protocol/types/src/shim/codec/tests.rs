@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::shim::{ExitNotice, FromShim, Notice, Request, ShimBeacon, ToShim};
+use crate::shim::{ExitNotice, FromShim, Notice, OutputFrame, Request, ShimBeacon, ToShim};
+use crate::stdio::{AttachFrom, OutputStream, Overflow};
 use crate::task::{ExitCause, ExitStatus, ProcessIdentity};
 use crate::{ExecId, Timestamp};
 
@@ -64,6 +65,21 @@ fn golden_hello_of_version_1() {
     let process = ProcessIdentity { pid: 5, start_ticks: 6 };
     let answer = encode_frame(&FromShim::Hello { version: 1, shim: process }).unwrap();
     assert_eq!(answer, [4, 0, 0, 0, 0, 1, 5, 6]);
+}
+
+#[test]
+fn golden_streams_of_version_1() {
+    let request = |request| encode_frame(&ToShim::Request { id: 3, request }).unwrap()[4..].to_vec();
+    let attach = Request::Attach { exec: None, from: AttachFrom::Replay(9), overflow: Overflow::Spill };
+    assert_eq!(request(attach), [1, 3, 15, 0, 0, 9, 2]);
+    let write = Request::WriteStdin { exec: Some(ExecId::new("e").unwrap()), bytes: b"hi".to_vec() };
+    assert_eq!(request(write), [1, 3, 16, 1, 1, b'e', 2, b'h', b'i']);
+    let output = |frame| encode_frame(&FromShim::Output(frame)).unwrap()[4..].to_vec();
+    let bytes = OutputFrame::Bytes { stream: OutputStream::Stderr, bytes: b"x".to_vec() };
+    assert_eq!(output(bytes), [3, 0, 1, 1, b'x']);
+    let missed = OutputFrame::Missed { bytes: 4, first: Timestamp(1), last: Timestamp(2) };
+    assert_eq!(output(missed), [3, 1, 4, 2, 4]);
+    assert_eq!(output(OutputFrame::End), [3, 2]);
 }
 
 #[test]

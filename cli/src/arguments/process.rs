@@ -1,0 +1,228 @@
+//! Words about processes: what runs, what they write, who takes part.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, ValueHint};
+
+use crate::detach_keys::DetachKeys;
+
+/// Make and run a container.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
+)]
+pub struct Run {
+    /// Image, or root directory with --rootfs.
+    pub image: String,
+    /// Command and its arguments [default: the image's].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Name of the container [default: two words and a number].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Remove the container when it ends.
+    #[arg(long, conflicts_with = "detach")]
+    pub rm: bool,
+    /// Print the name and return at once; output goes to the log. With --interactive, `bosun attach` writes its input.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// With -it: keys that leave it as it is; empty: none.
+    #[arg(long, default_value = crate::detach_keys::DEFAULT)]
+    pub detach_keys: DetachKeys,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Pass our standard input on.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// IMAGE is a directory of the host that is used as the root.
+    #[arg(long)]
+    pub rootfs: bool,
+    /// KEY=VALUE; KEY alone takes ours; repeatable.
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// File with a KEY=VALUE a line.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory.
+    #[arg(short = 'w', long, alias = "workdir")]
+    pub cwd: Option<String>,
+    /// user[:group], names or numbers.
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Replace the image's entrypoint.
+    #[arg(long)]
+    pub entrypoint: Option<String>,
+    /// Host name inside.
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// type=bind,src=/a,dst=/b,options=ro:rbind; repeatable.
+    #[arg(long)]
+    pub mount: Vec<String>,
+    /// /host/path:/path[:ro]; repeatable.
+    #[arg(short = 'v', long)]
+    pub volume: Vec<String>,
+    /// Label, KEY=VALUE; repeatable.
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// OCI runtime: bosun (embedded), runc, crun, or a path.
+    #[arg(long, default_value = "bosun")]
+    pub runtime: String,
+    /// Snapshotter.
+    #[arg(long, env = "BOSUN_SNAPSHOTTER")]
+    pub snapshotter: Option<String>,
+    /// Stay in the host's network.
+    #[arg(long)]
+    pub net_host: bool,
+    /// All capabilities, nothing masked, no seccomp filter.
+    #[arg(long)]
+    pub privileged: bool,
+    #[command(flatten)]
+    pub security: Security,
+    /// Read-only root file system.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Join a Linux namespace, type:path; repeatable.
+    #[arg(long)]
+    pub with_ns: Vec<String>,
+    /// Memory limit, such as 64m or 1g.
+    #[arg(short, long)]
+    pub memory: Option<String>,
+    /// Processors, such as 0.5 or 2.
+    #[arg(long)]
+    pub cpus: Option<f64>,
+    /// Most processes.
+    #[arg(long)]
+    pub pids_limit: Option<u64>,
+    /// Write the container's pid to this file.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub pid_file: Option<PathBuf>,
+    /// No log file.
+    #[arg(long)]
+    pub no_log: bool,
+}
+
+/// Show output.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun logs web\n  bosun logs -f --tail 10 web\n  bosun logs --since 2026-11-24T08:00:00Z -t web\n  bosun logs --since 10m web"
+)]
+pub struct Logs {
+    /// The container.
+    pub container: String,
+    /// Go on until it ends.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines.
+    #[arg(long)]
+    pub tail: Option<u64>,
+    /// Only what is newer: RFC 3339, or an age such as 90s, 10m, 2h.
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Put the time before each line.
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// Take part in a container.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun run -d -it --name shell docker.io/library/alpine:3.20\n  bosun attach shell\n  bosun attach --replay 4096 --no-stdin web\n  echo reload | bosun attach --no-sig-proxy web\n\nAny number may be attached at once, up to 8. The detach keys leave the container as it is.\n\nEXIT CODE: the process's; 0 after detaching; 125 when bosun failed."
+)]
+pub struct Attach {
+    /// The container.
+    pub container: String,
+    /// Attach to this exec instead of the container's first process.
+    #[arg(long)]
+    pub exec_id: Option<String>,
+    /// Begin with the last N bytes of the output, as far as they are kept (64 KiB).
+    #[arg(long, value_name = "N")]
+    pub replay: Option<u32>,
+    /// Only read.
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Let the process read end-of-file when our standard input ends.
+    #[arg(long, conflicts_with = "no_stdin")]
+    pub close_stdin: bool,
+    /// When we read too slowly: drop the oldest output and say how much; block the process; or read what was missed from the log.
+    #[arg(long, value_enum, default_value = "drop")]
+    pub overflow: OverflowChoice,
+    /// Keep our signals and our window's size from the process.
+    #[arg(long = "no-sig-proxy", action = clap::ArgAction::SetFalse)]
+    pub sig_proxy: bool,
+    /// Keys that detach; empty: none.
+    #[arg(long, default_value = crate::detach_keys::DEFAULT)]
+    pub detach_keys: DetachKeys,
+}
+
+/// When a reader is too slow.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum OverflowChoice {
+    /// The process goes on, we miss some.
+    Drop,
+    /// The process waits for us.
+    Block,
+    /// The log has it.
+    Spill,
+}
+
+/// Run a further command.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun exec web ls /\n  bosun exec -it web sh\n  bosun exec --user nobody --cwd /tmp web id\n\nEXIT CODE: the command's; 125 when bosun failed."
+)]
+pub struct Exec {
+    /// The container.
+    pub container: String,
+    /// Command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Pass our standard input on.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Start it and return. With --interactive, `bosun attach --exec-id` takes part in it.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// With -it: keys that leave it as it is; empty: none.
+    #[arg(long, default_value = crate::detach_keys::DEFAULT)]
+    pub detach_keys: DetachKeys,
+    /// Its id [default: a random one].
+    #[arg(long)]
+    pub exec_id: Option<String>,
+    /// KEY=VALUE; repeatable.
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// Working directory.
+    #[arg(short = 'w', long, alias = "workdir")]
+    pub cwd: Option<String>,
+    /// user[:group].
+    #[arg(short, long)]
+    pub user: Option<String>,
+}
+
+/// What a container may do.
+#[derive(Args)]
+pub struct Security {
+    /// Give a capability, such as net_admin or ALL; repeatable.
+    #[arg(long, value_name = "CAP")]
+    pub cap_add: Vec<String>,
+    /// Take a capability, or ALL; repeatable.
+    #[arg(long, value_name = "CAP")]
+    pub cap_drop: Vec<String>,
+    /// seccomp=unconfined|PROFILE.json, apparmor=PROFILE, label=USER:ROLE:TYPE:LEVEL, no-new-privileges[=false], mask=/path, read-only=/path,
+    /// unmask=/path|ALL; repeatable.
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Limit of each process, NAME=SOFT[:HARD], such as nofile=1024:4096 or core=unlimited; repeatable.
+    #[arg(long, value_name = "LIMIT")]
+    pub ulimit: Vec<String>,
+    /// Let it use a host device, /dev/x[:/dev/y][:rwm]; repeatable.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+    /// An empty file system in memory, /path[:options]; repeatable.
+    #[arg(long, value_name = "PATH")]
+    pub tmpfs: Vec<String>,
+}
