@@ -8,6 +8,7 @@ use std::time::Duration;
 use bosun_runtime::cgroup::Cgroups;
 use bosun_runtime::clean_up::{self, Known};
 use bosun_runtime::filter::Filters;
+use bosun_runtime::held::HeldProcesses;
 use bosun_runtime::shim::{Attachment, ShimConnection, ShimLauncher};
 use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
 use bosun_runtime::task_directory::TaskDirectory;
@@ -16,7 +17,7 @@ use bosun_types::container::RUNTIME_EMBEDDED;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response, file};
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
 use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ pub struct RealHost {
     state: PathBuf,
     launcher: ShimLauncher,
     filters: Filters,
+    held: HeldProcesses,
 }
 
 impl RealHost {
@@ -46,7 +48,12 @@ impl RealHost {
         for error in mount::ensure_no_temporary(&state) {
             tracing::warn!(%error, "a temporary mount of an earlier daemon stays");
         }
-        Ok(Self { state, launcher: ShimLauncher::new(shim_binary)?, filters: Filters::default() })
+        Ok(Self {
+            state,
+            launcher: ShimLauncher::new(shim_binary)?,
+            filters: Filters::default(),
+            held: HeldProcesses::default(),
+        })
     }
 
     fn at(&self, nonce: &str) -> Result<TaskDirectory> {
@@ -101,7 +108,9 @@ impl TaskHost for RealHost {
     }
 
     fn ensure_no_directory(&self, nonce: &str) -> Result<()> {
-        Ok(self.at(nonce)?.ensure_not()?)
+        self.at(nonce)?.ensure_not()?;
+        self.held.release_all(nonce);
+        Ok(())
     }
 
     fn directory(&self, nonce: &str) -> String {
@@ -146,14 +155,23 @@ impl TaskHost for RealHost {
         nonce: &'a str,
         owner: &'a Owner,
         record: Option<&'a TaskRecord>,
-    ) -> BoxFuture<'a, Result<Option<ExitStatus>>> {
+    ) -> BoxFuture<'a, Result<Vec<ExitNotice>>> {
         let known = Known {
             id: owner.container.to_string(),
             shim: record.and_then(|it| it.shim),
             init: record.and_then(|it| it.init),
             runtime: record.map(|it| it.runtime.clone()),
+            held: self.held.of(nonce),
         };
         Box::pin(async move { Ok(clean_up::clean_up(&self.at(nonce)?, &known).await?) })
+    }
+
+    fn hold(&self, nonce: &str, exec: Option<&ExecId>, process: &ProcessIdentity) {
+        self.held.hold(nonce, exec, process);
+    }
+
+    fn release(&self, nonce: &str, exec: Option<&ExecId>) {
+        self.held.release(nonce, exec);
     }
 
     fn expect_container(&self) {

@@ -12,7 +12,7 @@ use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response};
 use bosun_types::spec::SpecOptions;
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
 use bosun_types::{ContainerId, ExecId, NamespaceName, Result};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -50,14 +50,18 @@ pub trait TaskHost: Send + Sync {
     fn live_shim(&self, nonce: &str) -> Option<ProcessIdentity>;
     /// Exit records on disk that nobody acknowledged.
     fn exit_records(&self, nonce: &str) -> Result<Vec<ExitNotice>>;
-    /// The shim is gone or to be gone: ends it, everything of the container, its cgroups, the OCI runtime's state. Gives how init ended when the
-    /// kernel still tells. Leaves the task's directory.
+    /// The shim is gone or to be gone: ends it, everything of the container, its cgroups, the OCI runtime's state. Gives how its
+    /// processes ended as far as that is recorded or the kernel still tells. Leaves the task's directory.
     fn clean_up<'a>(
         &'a self,
         nonce: &'a str,
         owner: &'a Owner,
         record: Option<&'a TaskRecord>,
-    ) -> BoxFuture<'a, Result<Option<ExitStatus>>>;
+    ) -> BoxFuture<'a, Result<Vec<ExitNotice>>>;
+    /// Keeps hold of a process, so that the kernel tells how it ended even when it ends together with its shim.
+    fn hold(&self, _nonce: &str, _exec: Option<&ExecId>, _process: &ProcessIdentity) {}
+    /// Its exit is known.
+    fn release(&self, _nonce: &str, _exec: Option<&ExecId>) {}
     /// A container is about to be made: what can be paid for ahead of time is begun. Returns at once.
     fn expect_container(&self) {}
     /// This boot.

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bosun_storage::key;
 use bosun_types::metrics::Metrics;
-use bosun_types::shim::{Notice, Request, Response, ShimState};
+use bosun_types::shim::{ExitNotice, Notice, Request, Response, ShimState};
 use bosun_types::stdio::LogRequest;
 use bosun_types::task::{
     ExecRequest, ExitStatus, KillTarget, PidInfo, ProcessIdentity, ProcessInfo, ProcessStatus, StoredPhase,
@@ -92,7 +92,7 @@ pub enum TaskMessage {
     /// Own worker: the connection is gone.
     Disconnected,
     /// Own worker: there is no shim; how init ended, if anything tells.
-    Lost(Result<Option<ExitStatus>>),
+    Lost(Result<Vec<ExitNotice>>),
     /// Own worker: a start is over.
     Started(Option<ExecId>, Box<StartOutcome>),
     /// Own worker: an exec is registered, or not.

@@ -15,7 +15,7 @@ use bosun_faults::point;
 use bosun_types::container::RUNTIME_EMBEDDED;
 use bosun_types::shim::{ExitNotice, ShimBeacon, file};
 use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity};
-use bosun_types::{Error, Timestamp};
+use bosun_types::{Error, ExecId, Timestamp};
 use nix::sys::signal::Signal;
 
 use crate::cgroup::Cgroups;
@@ -45,34 +45,40 @@ pub struct Known {
     pub init: Option<ProcessIdentity>,
     /// OCI runtime, from the record.
     pub runtime: Option<String>,
+    /// Processes of the task that the daemon holds; `None` is init.
+    pub held: Vec<(Option<ExecId>, Arc<PidFd>)>,
 }
 
-/// See the module. Gives how init ended; `None` when there is no sign that it ever was.
-pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Option<ExitStatus>> {
+/// A process whose end is looked for.
+struct Watched {
+    exec: Option<ExecId>,
+    process: ProcessIdentity,
+    descriptor: Option<Arc<PidFd>>,
+}
+
+/// See the module. Gives how its processes ended: those recorded, those held, and init; without init when there is no sign that it ever was.
+pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Vec<ExitNotice>> {
     let beacon = directory.beacon().unwrap_or_else(|error| {
         tracing::warn!(nonce = directory.nonce(), %error, "the beacon is damaged; going by the record alone");
         None
     });
     let reaper = Reaper::start()?;
     // Before anything is killed: a descriptor that is open tells the status later.
-    let init = known.init.or(beacon.as_ref().and_then(|it| it.init));
-    let init_descriptor = init.as_ref().map(PidFd::open).transpose()?.flatten();
+    let watched = watch(known, known.init.or(beacon.as_ref().and_then(|it| it.init)))?;
     point("clean_up.kill_shim.before")?;
     let killed = kill_shim(directory, known, beacon.as_ref()).await?;
     point("clean_up.kill_shim.after")?;
     let cgroup = cgroup_path(directory, beacon.as_ref());
-    kill_container(init_descriptor.as_ref(), &killed, cgroup.as_deref()).await?;
+    kill_container(&watched, &killed, cgroup.as_deref()).await?;
     point("clean_up.kill_container.after")?;
     // Looked at only now: the shim may have recorded the exit in its last moment.
-    let recorded = directory.exit_records()?.into_iter().find(|it| it.exec.is_none());
-    let status = match (recorded, init) {
-        (Some(recorded), _) => Some(recorded.status),
-        (None, None) => None,
-        (None, Some(init)) => {
-            let status = find_status(&init, init_descriptor.as_ref(), &reaper).await;
-            Some(record(directory, init, status)?)
+    let mut ends = directory.exit_records()?;
+    for Watched { exec, process, descriptor } in watched {
+        if !ends.iter().any(|end| end.exec == exec) {
+            let status = find_status(&process, descriptor.as_deref(), &reaper).await;
+            ends.push(record(directory, ExitNotice { exec, process, status })?);
         }
-    };
+    }
     point("clean_up.delete_runtime_state.before")?;
     let runtime = known.runtime.clone().or(beacon.and_then(|it| it.runtime));
     delete_runtime_state(directory, &known.id, runtime.as_deref(), &reaper).await;
@@ -81,7 +87,24 @@ pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Option
         on_worker(move || Cgroups::detect()?.group(&path)?.ensure_removed()).await?;
     }
     point("clean_up.remove_cgroup.after")?;
-    Ok(status)
+    Ok(ends)
+}
+
+/// What is held, and init in any case.
+fn watch(known: &Known, init: Option<ProcessIdentity>) -> Result<Vec<Watched>> {
+    let held = known.held.iter().map(|(exec, descriptor)| Watched {
+        exec: exec.clone(),
+        process: descriptor.identity(),
+        descriptor: Some(Arc::clone(descriptor)),
+    });
+    let mut watched: Vec<Watched> = held.collect();
+    if let Some(process) = init
+        && !watched.iter().any(|it| it.exec.is_none())
+    {
+        let descriptor = PidFd::open(&process)?.map(Arc::new);
+        watched.push(Watched { exec: None, process, descriptor });
+    }
+    Ok(watched)
 }
 
 /// Kills the shims of this task: the one that the beacon or the record names, and whatever runs with its nonce. Does not
@@ -116,9 +139,9 @@ fn kill_each(processes: &[ProcessIdentity]) -> Result<Vec<PidFd>> {
 }
 
 /// Everything in the cgroup, then waits for all that was killed here and before.
-async fn kill_container(init: Option<&PidFd>, killed: &[PidFd], cgroup: Option<&str>) -> Result<()> {
-    if let Some(init) = init {
-        init.kill(Signal::SIGKILL)?;
+async fn kill_container(watched: &[Watched], killed: &[PidFd], cgroup: Option<&str>) -> Result<()> {
+    for descriptor in watched.iter().filter_map(|it| it.descriptor.as_ref()) {
+        descriptor.kill(Signal::SIGKILL)?;
     }
     // Thaws as well: what is frozen dies only then.
     if let Some(path) = cgroup {
@@ -128,10 +151,12 @@ async fn kill_container(init: Option<&PidFd>, killed: &[PidFd], cgroup: Option<&
     for descriptor in killed {
         ended(descriptor, "the shim").await?;
     }
-    match init {
-        Some(init) => ended(init, "init").await,
-        None => Ok(()),
+    for Watched { exec, descriptor, .. } in watched {
+        if let Some(descriptor) = descriptor {
+            ended(descriptor, if exec.is_none() { "init" } else { "an exec" }).await?;
+        }
     }
+    Ok(())
 }
 
 async fn ended(descriptor: &PidFd, what: &str) -> Result<()> {
@@ -146,11 +171,11 @@ async fn ended(descriptor: &PidFd, what: &str) -> Result<()> {
     }
 }
 
-/// How init ended, from whoever reaped it: this daemon, or by way of the kernel's memory.
-async fn find_status(init: &ProcessIdentity, descriptor: Option<&PidFd>, reaper: &Reaper) -> ExitStatus {
+/// How a process ended, from whoever reaped it: this daemon, or by way of the kernel's memory.
+async fn find_status(process: &ProcessIdentity, descriptor: Option<&PidFd>, reaper: &Reaper) -> ExitStatus {
     let give_up = Instant::now() + REAP_WAIT;
     let why = loop {
-        if let Some(status) = reaper.status(init) {
+        if let Some(status) = reaper.status(process) {
             return status;
         }
         let Some(descriptor) = descriptor else {
@@ -169,11 +194,8 @@ async fn find_status(init: &ProcessIdentity, descriptor: Option<&PidFd>, reaper:
 }
 
 /// Kept until the daemon's own commit: another crash must not make another status of it (I4).
-fn record(directory: &TaskDirectory, init: ProcessIdentity, status: ExitStatus) -> Result<ExitStatus> {
-    if !directory.exists() {
-        return Ok(status);
-    }
-    Ok(directory.ensure_exit_record(&ExitNotice { exec: None, process: init, status })?.status)
+fn record(directory: &TaskDirectory, end: ExitNotice) -> Result<ExitNotice> {
+    if directory.exists() { directory.ensure_exit_record(&end) } else { Ok(end) }
 }
 
 /// The cgroup of the task: what the shim gave the OCI runtime, else what the task's spec asks for.

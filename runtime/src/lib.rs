@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod clean_up;
 pub mod error;
 pub mod filter;
+pub mod held;
 pub mod log;
 pub mod mount;
 pub mod observe;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cli;
+mod deaths;
 mod events;
 mod registry;
 mod restart;

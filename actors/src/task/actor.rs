@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bosun_storage::key;
 use bosun_types::shim::{Request, Response};
-use bosun_types::task::{ExecRecord, ExitStatus, KillTarget, ProcessInfo, TaskRecord};
+use bosun_types::task::{ExecRecord, ExitStatus, KillTarget, ProcessInfo, StoredPhase, TaskRecord};
 use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
@@ -95,6 +95,7 @@ impl Actor for TaskActor {
         core.live.set(&namespace, &container, None);
         core.directory.set(Name::Task(namespace, container), myself.get_cell());
         let processes = from_rows(&record, &execs);
+        hold(&core, &record, &execs);
         let execs = execs.into_iter().map(|exec| (exec.id.clone(), exec)).collect();
         reattach::connect(core.clone(), record.clone(), myself);
         Ok(TaskData {
@@ -202,9 +203,31 @@ impl TaskData {
     }
 
     fn wait(&mut self, exec: Option<ExecId>, reply: RpcReplyPort<Result<ExitStatus>>) {
+        let never = self.never_runs(exec.as_ref());
         match self.process(exec.as_ref()) {
+            Ok(_) if never.is_some() => drop(never.map(|error| reply.send(Err(error)))),
             Ok(process) => process.wait(reply),
             Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Why nobody need wait for an exec: it was not started before its container ended.
+    fn never_runs(&self, exec: Option<&ExecId>) -> Option<Error> {
+        let is_created =
+            self.processes.get(&exec.cloned()).is_some_and(|process| process.phase == Phase::Created);
+        (exec.is_some() && is_created && self.processes[&None].phase.exit().is_some()).then(|| {
+            let message = format!("{} has not run, and its container has ended", self.what(exec));
+            Error::failed_precondition(message).with_hint("delete it")
+        })
+    }
+
+    fn refuse_who_waits_for_nothing(&mut self) {
+        for exec in self.processes.keys().cloned().collect::<Vec<_>>() {
+            if let Some(error) = self.never_runs(exec.as_ref())
+                && let Ok(process) = self.process(exec.as_ref())
+            {
+                process.refuse_waiters(&error);
+            }
         }
     }
 
@@ -229,6 +252,19 @@ impl TaskData {
 
     fn pass(&self, request: Request, reply: RpcReplyPort<Result<Response>>) {
         ask_shim(self.shim(), request, move |result| drop(reply.send(result)));
+    }
+}
+
+/// What runs is held from the start on: its shim may be dead already, or die before it is known.
+fn hold(core: &Shared, task: &TaskRecord, execs: &[ExecRecord]) {
+    let runs = |phase: &StoredPhase| matches!(phase, StoredPhase::Running | StoredPhase::Paused);
+    if let Some(init) = task.init.filter(|_| runs(&task.phase)) {
+        core.host.hold(&task.nonce, None, &init);
+    }
+    for exec in execs.iter().filter(|exec| runs(&exec.phase)) {
+        if let Some(process) = &exec.identity {
+            core.host.hold(&task.nonce, Some(&exec.id), process);
+        }
     }
 }
 

@@ -54,14 +54,9 @@ pub(crate) fn ask_state(shim: std::sync::Arc<dyn crate::ports::Shim>, actor: Act
     });
 }
 
-/// There is no shim: the exits it recorded are taken as if it had reported them; what is left of the container is ended, and the kernel is asked
-/// how init ended. The task's directory stays until the task is deleted.
+/// There is no shim: what is left of the container is ended, and how its processes ended is taken from the shim's records or asked of the kernel. The task's directory stays until the task is deleted.
 pub(crate) fn find_out(core: Shared, record: TaskRecord, actor: ActorRef<TaskMessage>) {
     tokio::spawn(async move {
-        let recorded = core.host.exit_records(&record.nonce).unwrap_or_default();
-        for exit in recorded {
-            let _ = actor.send_message(TaskMessage::Notice(Notice::Exited(exit)));
-        }
         let owner = Owner { namespace: record.namespace.clone(), container: record.container.clone() };
         let lost = core.host.clean_up(&record.nonce, &owner, Some(&record)).await;
         let _ = actor.send_message(TaskMessage::Lost(lost));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::shim::{ExitNotice, Notice};
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
 use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -50,8 +50,8 @@ impl TaskHost for NoHost {
         _: &'a str,
         _: &'a Owner,
         _: Option<&'a TaskRecord>,
-    ) -> BoxFuture<'a, Result<Option<ExitStatus>>> {
-        Box::pin(async { Ok(None) })
+    ) -> BoxFuture<'a, Result<Vec<ExitNotice>>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
     fn boot_id(&self) -> String {
         "boot".to_owned()

@@ -3,8 +3,8 @@
 use bosun_runtime::clean_up::{Known, clean_up};
 use bosun_runtime::process;
 use bosun_runtime::reaper::Reaper;
-use bosun_types::shim::Request;
-use bosun_types::task::ExitCause;
+use bosun_types::shim::{ExitNotice, Request};
+use bosun_types::task::{ExitCause, ExitStatus};
 use nix::sys::signal::Signal;
 
 use crate::world::{Task, World, exit_of, until};
@@ -14,13 +14,20 @@ async fn kill_shim(task: &Task) {
     Reaper::get().unwrap().wait(&task.shim).await;
 }
 
+/// The end of init, which is the only process.
+fn init_of(mut ends: Vec<ExitNotice>) -> ExitStatus {
+    let end = ends.pop().expect("it ended");
+    assert!(end.exec.is_none() && ends.is_empty());
+    end.status
+}
+
 /// Twice: the second time there is nothing to do, and the answer is the same.
 async fn clean_up_twice(world: &World, task: &Task, known: &Known) -> ExitCause {
-    let first = clean_up(&task.directory, known).await.unwrap().unwrap();
+    let first = init_of(clean_up(&task.directory, known).await.unwrap());
     assert!(!process::alive(&task.init) && !process::alive(&task.shim));
     let records = task.directory.exit_records().unwrap();
     assert_eq!((records.len(), &records[0].status), (1, &first), "kept until the daemon's commit");
-    assert_eq!(clean_up(&task.directory, known).await.unwrap(), Some(first.clone()), "I4");
+    assert_eq!(init_of(clean_up(&task.directory, known).await.unwrap()), first, "I4");
     task.directory.ensure_not().unwrap();
     world.assert_nothing_left();
     first.cause
@@ -86,14 +93,10 @@ async fn what_the_record_does_not_know_is_found() {
     let shim = world.shim(&directory).await;
     // Not even a beacon: the command line tells.
     std::fs::remove_file(directory.path().join(bosun_types::shim::file::BEACON)).unwrap();
-    assert_eq!(clean_up(&directory, &Known::default()).await.unwrap(), None);
+    assert_eq!(clean_up(&directory, &Known::default()).await.unwrap(), []);
     assert!(!process::alive(&shim));
     directory.ensure_not().unwrap();
-    assert_eq!(
-        clean_up(&directory, &Known::default()).await.unwrap(),
-        None,
-        "nothing at all is fine as well"
-    );
+    assert_eq!(clean_up(&directory, &Known::default()).await.unwrap(), [], "nothing at all is fine as well");
     world.assert_nothing_left();
 }
 
@@ -150,7 +153,7 @@ async fn an_exec_killed_by_a_real_time_signal_is_reported() {
 
 async fn clean_up_twice_of(world: &World, task: &Task) -> ExitCause {
     let known = world.known(task, "bosun");
-    let status = clean_up(&task.directory, &known).await.unwrap().unwrap();
+    let status = init_of(clean_up(&task.directory, &known).await.unwrap());
     task.directory.ensure_not().unwrap();
     world.assert_nothing_left();
     status.cause

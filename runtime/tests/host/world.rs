@@ -151,6 +151,7 @@ impl World {
             shim: Some(task.shim),
             init: Some(task.init),
             runtime: Some(runtime.to_owned()),
+            held: Vec::new(),
         }
     }
 

@@ -14,7 +14,7 @@ use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Request, Response, ShimPhase, ShimState};
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
 use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -107,11 +107,12 @@ impl TaskHost for FakeHost {
         nonce: &'a str,
         _: &'a Owner,
         _: Option<&'a TaskRecord>,
-    ) -> BoxFuture<'a, Result<Option<ExitStatus>>> {
+    ) -> BoxFuture<'a, Result<Vec<ExitNotice>>> {
         self.cleaned.lock().unwrap().push(nonce.to_owned());
         let is = |which: &Mutex<Option<String>>| which.lock().unwrap().as_deref() == Some(nonce);
         assert!(!is(&self.poison), "a poisoned task");
-        let result = if is(&self.stubborn) { Err(Error::unavailable("it does not die")) } else { Ok(None) };
+        let result =
+            if is(&self.stubborn) { Err(Error::unavailable("it does not die")) } else { Ok(Vec::new()) };
         if let (Ok(_), Some(phase)) = (&result, self.tasks.lock().unwrap().get_mut(nonce)) {
             *phase = None;
         }

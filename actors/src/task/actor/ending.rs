@@ -20,7 +20,8 @@ impl TaskData {
                 if let Some(process) = process
                     && process.phase == Phase::Starting
                 {
-                    process.early_exit = Some(exit);
+                    // What the shim itself said stays said.
+                    process.early_exit.get_or_insert(exit);
                     return Ok(());
                 }
                 self.exited(exit).await
@@ -50,6 +51,10 @@ impl TaskData {
             let process = self.process(exit.exec.as_ref())?;
             process.phase = phase;
             process.answer_waiters(&exit.status);
+            self.core.host.release(&self.record.nonce, exit.exec.as_ref());
+            if exit.exec.is_none() {
+                self.refuse_who_waits_for_nothing();
+            }
         }
         self.acknowledge(exit.exec);
         Ok(())
@@ -82,14 +87,14 @@ impl TaskData {
         ask_shim(self.shim(), Request::AckExit { exec }, |_| ());
     }
 
-    /// There is no shim any more. What has not ended by a record ended unseen, or as the kernel says.
+    /// There is no shim any more. What neither its records nor the kernel tell ended unseen.
     pub(super) async fn lost(
         &mut self,
         myself: &ActorRef<TaskMessage>,
-        result: Result<Option<ExitStatus>>,
+        result: Result<Vec<ExitNotice>>,
     ) -> Result<()> {
-        let init = match result {
-            Ok(init) => init,
+        let ends = match result {
+            Ok(ends) => ends,
             Err(error) => {
                 tracing::warn!(task = %self.record.container, %error, "what the dead shim left is not cleaned up yet");
                 self.early.settle(myself);
@@ -99,31 +104,34 @@ impl TaskData {
         };
         self.confirm();
         self.early.settle(myself);
-        let unseen = || ExitStatus {
-            cause: ExitCause::Unknown("its shim died".to_owned()),
-            exited_at: Timestamp::now(),
-        };
-        let open: Vec<Option<ExecId>> = self
+        let open: Vec<(Option<ExecId>, Phase)> = self
             .processes
             .iter()
             .filter(|(_, process)| process.phase.exit().is_none())
-            .map(|(id, _)| id.clone())
+            .map(|(id, process)| (id.clone(), process.phase.clone()))
             .collect();
         // Execs first: init's end is the last of a container.
-        for exec in open.into_iter().rev() {
-            let never_started = exec.is_some()
-                && self.processes.get(&exec).is_some_and(|process| process.phase == Phase::Created);
-            if never_started {
-                continue;
+        for (exec, phase) in open.into_iter().rev() {
+            let told = ends.iter().find(|end| end.exec == exec).cloned();
+            match (phase, told) {
+                // Never started, or nobody knows: the outcome of the start says more.
+                (Phase::Created | Phase::Starting, None) if exec.is_some() => {}
+                (_, told) => {
+                    let end = told.unwrap_or_else(|| self.unseen(exec));
+                    self.notice(Notice::Exited(end)).await?;
+                }
             }
-            let status = if exec.is_none() { init.clone().unwrap_or_else(unseen) } else { unseen() };
-            let identity = match &exec {
-                None => self.record.init,
-                Some(id) => self.execs.get(id).and_then(|exec| exec.identity),
-            };
-            let process = identity.unwrap_or(ProcessIdentity { pid: 0, start_ticks: 0 });
-            self.exited(ExitNotice { exec, process, status }).await?;
         }
         Ok(())
+    }
+
+    pub(super) fn unseen(&self, exec: Option<ExecId>) -> ExitNotice {
+        let identity = match &exec {
+            None => self.record.init,
+            Some(id) => self.execs.get(id).and_then(|exec| exec.identity),
+        };
+        let process = identity.unwrap_or(ProcessIdentity { pid: 0, start_ticks: 0 });
+        let cause = ExitCause::Unknown("its shim died".to_owned());
+        ExitNotice { exec, process, status: ExitStatus { cause, exited_at: Timestamp::now() } }
     }
 }

@@ -54,7 +54,7 @@ impl TaskData {
         } else {
             (StoredPhase::Running, Event::TaskResumed { container_id })
         };
-        if phase.exit().is_none() {
+        if phase.exit().is_none() && self.processes[&None].phase != phase {
             self.record.phase = stored;
             let mut batch = Batch::new();
             batch.put(&self.record).publish(&self.record.namespace, event);

@@ -39,7 +39,7 @@ impl TaskData {
         }
     }
 
-    /// What the shim holds and the rows do not say yet: a start whose outcome was lost. Exits come as notices.
+    /// What the shim holds and the rows do not say yet: a start, a freeze, whose outcome was lost. Exits come as notices.
     pub(super) async fn known(
         &mut self,
         myself: &ActorRef<TaskMessage>,
@@ -58,6 +58,9 @@ impl TaskData {
             .chain(state.execs.into_iter().map(|(id, phase)| (Some(id), phase)));
         for (exec, held) in processes {
             let known = self.processes.get(&exec).map(|process| process.phase.clone());
+            if exec.is_none() {
+                self.mend_freeze(&held).await?;
+            }
             let running = match held {
                 ShimPhase::Running(identity)
                 | ShimPhase::Paused(identity)
@@ -72,6 +75,15 @@ impl TaskData {
             }
         }
         Ok(())
+    }
+
+    /// A freeze or thaw whose outcome was lost.
+    async fn mend_freeze(&mut self, held: &ShimPhase) -> Result<()> {
+        match (&self.processes[&None].phase, held) {
+            (Phase::Running, ShimPhase::Paused(_)) => self.record_freeze(true, Phase::Paused).await,
+            (Phase::Paused, ShimPhase::Running(_)) => self.record_freeze(false, Phase::Running).await,
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn disconnected(&mut self, myself: &ActorRef<TaskMessage>) {

@@ -97,10 +97,14 @@ impl TaskData {
             }
         };
         let process = self.process(exec.as_ref())?;
-        process.phase = phase;
+        process.phase = phase.clone();
         process.starters.drain(..).for_each(|starter| drop(starter.send(answer.clone())));
-        match process.early_exit.take() {
+        let early = process.early_exit.take();
+        self.refuse_who_waits_for_nothing();
+        let has_lost_its_shim = self.shim.is_none() && self.processes[&None].phase.exit().is_some();
+        match early {
             Some(exit) => self.exited(exit).await,
+            None if phase == Phase::Running && has_lost_its_shim => self.exited(self.unseen(exec)).await,
             None => Ok(()),
         }
     }
@@ -112,6 +116,7 @@ impl TaskData {
         identity: ProcessIdentity,
     ) {
         let (namespace, container_id) = (self.record.namespace.clone(), self.record.container.clone());
+        self.core.host.hold(&self.record.nonce, exec, &identity);
         match exec.and_then(|id| self.execs.get_mut(id)) {
             None => {
                 self.record.phase = StoredPhase::Running;

@@ -176,9 +176,9 @@ impl TaskHost for SimHost {
         nonce: &'a str,
         _: &'a Owner,
         _: Option<&'a TaskRecord>,
-    ) -> BoxFuture<'a, Result<Option<ExitStatus>>> {
+    ) -> BoxFuture<'a, Result<Vec<ExitNotice>>> {
         lock(&self.shims).remove(nonce);
-        async { Ok(None) }.boxed()
+        async { Ok(Vec::new()) }.boxed()
     }
 
     fn boot_id(&self) -> String {
