@@ -180,6 +180,8 @@ struct Stdio {
   stdin @0 :Text;
   # FIFO that the client made, or `attach:`: what clients write by writeStdin.
   stdout @1 :Text;
+  # FIFO that the client made, or existing file. For a task also `binary:///program?key=value`: a program that gets stdout as descriptor 3
+  # and stderr as 4, and closes 5 once it is ready.
   stderr @2 :Text;
   # Null with a terminal.
   terminal @3 :Bool;
@@ -188,8 +190,11 @@ struct Stdio {
 
 struct LogTarget {
   path @0 :Text;
+  # Empty with logToFile: the daemon's place.
   bytesMax @1 :UInt64;
+  # Rotated above this; 0: never.
   filesMax @2 :UInt32;
+  # The newest included; at least one.
 }
 
 struct TaskRequest {

@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use bosun_client::{Client, Incoming, RunRequest, Task};
 use bosun_tests::client::{import, log_of, namespace, shell};
+use bosun_tests::invariants::identity;
 use bosun_tests::world::{Daemon, World, eventually, wait_until};
-use bosun_types::stdio::{AttachFrom, AttachRecord, AttachRequest, Overflow, STDIN_ATTACH, Stdio};
+use bosun_types::stdio::{
+    AttachFrom, AttachRecord, AttachRequest, LogRequest, Overflow, STDIN_ATTACH, Stdio,
+};
 use bosun_types::task::{ExecProcess, ExecRequest, ExitCause, ProcessStatus, TaskRequest};
 use bosun_types::{ContainerId, ErrorClass, ExecId};
 
@@ -313,5 +316,96 @@ async fn a_detached_container_takes_input_from_a_pipe() {
     attach.stdin.take().expect("piped").write_all(b"sleep 0; echo $((6 * 7)); exit 3\n").expect("writes");
     let done = attach.wait_with_output().expect("ends");
     assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stdout).as_ref()), (Some(3), "42\n"));
+    world.check(&client).await;
+}
+
+/// A program that copies its streams to files, as the words after its path say.
+fn logger(world: &World, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = world.path("logger.sh");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("writes");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("is made executable");
+    format!(
+        "binary://{}?out={}&err={}",
+        path.display(),
+        world.path("out").display(),
+        world.path("err").display()
+    )
+}
+
+/// Keeps descriptor 5 from what it starts, so that closing it is seen.
+const COPY: &str = r#"cat <&3 > "$2" 5>&- & echo "$CONTAINER_NAMESPACE/$CONTAINER_ID" > "$4"; cat <&4 >> "$4" 5>&- & exec 5>&-; wait"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn io_12_a_logging_program_gets_both_streams_also_while_the_daemon_is_down() {
+    let (world, daemon, client) = started().await;
+    let stdio = Stdio { stdout: Some(logger(&world, COPY)), ..attachable() };
+    let task = TaskRequest { stdio, ..TaskRequest::default() };
+    let command = "echo one; read go; echo two; echo three >&2; exit 4";
+    let running =
+        namespace(&client).run(RunRequest { container: shell("logged", command), task }).await.expect("runs");
+    let said = |name: &str| std::fs::read_to_string(world.path(name)).unwrap_or_default();
+    wait_until("the first line", || said("out") == "one\n");
+    daemon.kill();
+    let _daemon = world.start();
+    let process = running.process().clone();
+    let live =
+        process.attach(AttachRequest { from: ALL_KEPT, overflow: Overflow::Block }).await.expect("attaches");
+    process.write_stdin(b"\n".to_vec()).await.expect("writes");
+    assert!(text(live).await.starts_with("one\n"), "both get it");
+    assert_eq!(running.wait().await.expect("ends").cause, ExitCause::Code(4));
+    wait_until("all of it", || said("out") == "one\ntwo\n" && said("err") == "default/logged\nthree\n");
+    let logged = namespace(&client).container(ContainerId::new("logged").expect("good")).task();
+    let refusal = logged.logs(LogRequest::default()).await.expect_err("it has no log file");
+    assert_eq!(refusal.class, ErrorClass::NotFound, "{refusal}");
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn io_12_a_logging_program_that_dies_stalls_nothing_and_one_that_cannot_start_leaves_nothing() {
+    let (world, _daemon, client) = started().await;
+    let with = |uri: String| TaskRequest {
+        stdio: Stdio { stdout: Some(uri), ..Stdio::default() },
+        ..TaskRequest::default()
+    };
+    let flood = shell("dead", &format!("head -c {MUCH} /dev/zero; exit 5"));
+    let task = with(logger(&world, "exit 0"));
+    let running = namespace(&client).run(RunRequest { container: flood, task }).await.expect("runs");
+    assert_eq!(running.wait().await.expect("ends").cause, ExitCause::Code(5));
+
+    let container = namespace(&client).containers().create(shell("refused", "true")).await.expect("creates");
+    let container = namespace(&client).container(container.id);
+    let missing = container.create_task(with("binary:///no/such/logger".to_owned())).await;
+    let missing = missing.err().expect("there is none");
+    assert_eq!(missing.class, ErrorClass::NotFound, "{missing}");
+    assert!(missing.to_string().contains("/no/such/logger"), "{missing}");
+    let hung = container
+        .create_task(with(logger(&world, "echo $$ > $2; exec sleep 1000")))
+        .await
+        .err()
+        .expect("never ready");
+    assert_eq!(hung.class, ErrorClass::DeadlineExceeded, "{hung}");
+    let pid = std::fs::read_to_string(world.path("out")).expect("it ran").trim().parse().expect("a pid");
+    wait_until("it to be killed", || identity(pid).is_none());
+    let bad = container.create_task(with("binary://logger".to_owned())).await.err().expect("no path");
+    assert_eq!(bad.class, ErrorClass::InvalidArgument, "{bad}");
+    let good =
+        container.create_task(with(logger(&world, COPY))).await.expect("nothing of the others is left");
+    good.delete().await.expect("deletes");
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn io_12_log_files_are_where_and_as_large_as_asked() {
+    let (world, _daemon, client) = started().await;
+    let image = import(&client).await;
+    let place = format!("file://{}", world.path("own.log").display());
+    let words = ["run", "-d", "--name", "own", "--log-uri", &place, "--log-opt", "max-size=4k", "--log-opt"];
+    let run =
+        world.bosun(&words).args(["max-file=2", image.as_str(), "/bin/seq", "1000"]).output().expect("runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(world.bosun(&["wait", "own"]).output().expect("waits").status.code(), Some(0));
+    assert!(log_of(&client, "own").await.ends_with("999\n1000\n"));
+    assert!(world.path("own.log.1").exists() && !world.path("own.log.2").exists());
     world.check(&client).await;
 }

@@ -92,7 +92,10 @@ impl Actor for TaskActor {
             .ok_or_else(|| Error::not_found(format!("task {container}")))?;
         let execs: Vec<ExecRecord> =
             core.store.scan(&key::execs_of(&namespace, &container)).map_err(Error::from)?;
-        core.live.set(&namespace, &container, None);
+        // What this daemon made it knows; anything else its shim has to confirm.
+        let is_new = record.phase == StoredPhase::Created && record.created_at > core.started_at;
+        let confirmed_at = is_new.then_some(record.created_at);
+        core.live.set(&namespace, &container, confirmed_at);
         core.directory.set(Name::Task(namespace, container), myself.get_cell());
         let processes = from_rows(&record, &execs);
         hold(&core, &record, &execs);
@@ -105,7 +108,7 @@ impl Actor for TaskActor {
             processes,
             shim: None,
             early: Early::new(),
-            confirmed_at: None,
+            confirmed_at,
             deleting: Vec::new(),
             delete_operation: None,
         })

@@ -10,7 +10,7 @@ use bosun_types::event::Event;
 use bosun_types::mount::Mount;
 use bosun_types::operation::Intent;
 use bosun_types::shim::{CreateRequest, Request, Response};
-use bosun_types::stdio::{LOG_BYTES_MAX_DEFAULT, LOG_FILES_MAX_DEFAULT, LogTarget, Stdio};
+use bosun_types::stdio::{LogTarget, Stdio};
 use bosun_types::task::{ProcessIdentity, StoredPhase, TaskRecord, TaskRequest};
 use bosun_types::{ContainerId, Error, NamespaceName, OperationId, Result, Timestamp};
 use futures::future::BoxFuture;
@@ -68,10 +68,12 @@ pub(crate) async fn create(
 
 fn with_log(core: &Core, namespace: &NamespaceName, id: &ContainerId, request: &TaskRequest) -> Stdio {
     let mut stdio = request.stdio.clone();
-    if request.log_to_file && stdio.log.is_none() {
-        let path = log_directory(core, namespace, id).join(LOG_FILE).to_string_lossy().into_owned();
-        stdio.log =
-            Some(LogTarget { path, bytes_max: LOG_BYTES_MAX_DEFAULT, files_max: LOG_FILES_MAX_DEFAULT });
+    if request.log_to_file {
+        let log = stdio.log.get_or_insert_with(LogTarget::default);
+        if log.path.is_empty() {
+            let path = log_directory(core, namespace, id).join(LOG_FILE);
+            log.path = path.to_string_lossy().into_owned();
+        }
     }
     stdio
 }

@@ -100,6 +100,13 @@ pub struct Run {
     /// No log file.
     #[arg(long)]
     pub no_log: bool,
+    /// With --detach: where output goes instead of bosund's log file: file:///path, or binary:///program?key=value, a program that gets stdout as descriptor 3,
+    /// stderr as 4, and closes 5 once it is ready.
+    #[arg(long, value_name = "URI", requires = "detach", conflicts_with = "no_log")]
+    pub log_uri: Option<String>,
+    /// Of the log file: max-size=SIZE [default: 16m], max-file=N [default: 4]; repeatable.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "no_log")]
+    pub log_opt: Vec<String>,
 }
 
 /// Show output.

@@ -1,5 +1,6 @@
 //! `bosun run`.
 
+mod log;
 mod security;
 
 use std::collections::BTreeMap;
@@ -46,7 +47,8 @@ pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
     let fifos = Fifos::create(&context.fifo_directory, ends)?;
     // What is removed at its end needs no log; the reader is here.
     let log_to_file = !options.no_log && !options.rm;
-    let task = TaskRequest { stdio: fifos.stdio(), log_to_file, no_pivot_root: false };
+    let stdio = Stdio { log: log::target(&options.log_opt)?, ..fifos.stdio() };
+    let task = TaskRequest { stdio, log_to_file, no_pivot_root: false };
     let mut session = foreground::Session::prepare(fifos)?;
     let running = match context.namespace().run(RunRequest { container, task }).await {
         Ok(running) => running,
@@ -64,7 +66,8 @@ pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
 async fn interactive(context: &Context, options: Run, container: ContainerRequest) -> anyhow::Result<u8> {
     let id = container.id.clone();
     let log_to_file = !options.no_log && !options.rm;
-    let request = TaskRequest { stdio: attach::stdio(true), log_to_file, no_pivot_root: false };
+    let stdio = Stdio { log: log::target(&options.log_opt)?, ..attach::stdio(true) };
+    let request = TaskRequest { stdio, log_to_file, no_pivot_root: false };
     let started = async {
         context.namespace().containers().create(container).await?;
         let task = context.namespace().container(id.clone()).create_task(request).await?;
@@ -90,11 +93,16 @@ async fn interactive(context: &Context, options: Run, container: ContainerReques
 
 async fn detached(context: &Context, options: &Run, container: ContainerRequest) -> anyhow::Result<u8> {
     let id = container.id.clone();
-    let stdio = match options.interactive {
+    let mut stdio = match options.interactive {
         true => attach::stdio(options.tty),
         false => Stdio { terminal: options.tty, ..Stdio::default() },
     };
-    let task = TaskRequest { stdio, log_to_file: !options.no_log, no_pivot_root: false };
+    stdio.log = log::target(&options.log_opt)?;
+    let log_to_file = match &options.log_uri {
+        Some(uri) => log::to_uri(uri, &mut stdio)?,
+        None => !options.no_log,
+    };
+    let task = TaskRequest { stdio, log_to_file, no_pivot_root: false };
     match context.namespace().run(RunRequest { container, task }).await {
         Ok(running) => {
             write_pid_file(options, running.pid())?;

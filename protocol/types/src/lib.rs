@@ -11,6 +11,7 @@ pub mod event;
 pub mod id;
 pub mod image;
 pub mod labels;
+pub mod log_program;
 pub mod metrics;
 pub mod mount;
 pub mod namespace;

@@ -4,13 +4,14 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::log_program::LogProgram;
 
 /// Streams of one process. All `None` and no log: `/dev/null` (IO-5). FIFOs and log may both be given: the shim feeds both.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, Serialize, Deserialize)]
 pub struct Stdio {
     /// FIFO the client made; the shim reads it. [`STDIN_ATTACH`]: what attached clients write.
     pub stdin: Option<String>,
-    /// FIFO or existing file; the shim writes it.
+    /// FIFO or existing file; the shim writes it. For a task also the `binary://` URI of a [`LogProgram`], which gets stderr too.
     pub stdout: Option<String>,
     /// FIFO or existing file; must be `None` with a terminal (IO-6).
     pub stderr: Option<String>,
@@ -23,7 +24,7 @@ pub struct Stdio {
 /// A log file in the CRI line format: `<RFC 3339 ns> <stdout|stderr> <F|P> <text>`; `P` marks a part of a longer line.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct LogTarget {
-    /// The newest file; older ones are `<path>.1`, `<path>.2`, …
+    /// The newest file; older ones are `<path>.1`, `<path>.2`, … In a request that wants the daemon's log file: empty, its place.
     pub path: String,
     /// Rotate above this many bytes.
     pub bytes_max: u64,
@@ -32,15 +33,34 @@ pub struct LogTarget {
 }
 
 impl Stdio {
-    /// InvalidArgument: a path is not absolute, or a terminal has two outputs (IO-6).
+    /// The logging program that `stdout` names, if it names one.
+    pub fn log_program(&self) -> Result<Option<LogProgram>, Error> {
+        self.stdout.as_deref().filter(|uri| LogProgram::is_uri(uri)).map(str::parse).transpose()
+    }
+
+    /// InvalidArgument: a path is not absolute, a terminal has two outputs (IO-6), or a logging program is not alone.
     pub fn check(&self) -> Result<(), Error> {
+        let program = self.log_program()?;
+        if program.is_some() && self.stderr.is_some() {
+            return Err(Error::invalid_argument(
+                "a logging program gets both streams: stderr must not be given",
+            ));
+        }
+        let stdout = self.stdout.as_ref().filter(|_| program.is_none());
         if self.terminal && self.stderr.is_some() {
             return Err(Error::invalid_argument("a terminal has one output: stderr must not be given"));
         }
         let stdin = self.stdin.as_ref().filter(|stdin| *stdin != STDIN_ATTACH);
-        match stdin.into_iter().chain(&self.stdout).chain(&self.stderr).find(|path| !path.starts_with('/')) {
+        match stdin.into_iter().chain(stdout).chain(&self.stderr).find(|path| !path.starts_with('/')) {
             None => Ok(()),
             Some(path) => Err(Error::invalid_argument(format!("stream path {path:?} is not absolute"))),
+        }?;
+        match &self.log {
+            Some(log) if !log.path.is_empty() && !log.path.starts_with('/') => {
+                Err(Error::invalid_argument(format!("log path {:?} is not absolute", log.path)))
+            }
+            Some(log) if log.files_max == 0 => Err(Error::invalid_argument("a log keeps at least one file")),
+            _ => Ok(()),
         }
     }
 }
@@ -114,6 +134,13 @@ impl AttachRecord {
     }
 }
 
+impl Default for LogTarget {
+    /// At the daemon's place.
+    fn default() -> Self {
+        Self { path: String::new(), bytes_max: LOG_BYTES_MAX_DEFAULT, files_max: LOG_FILES_MAX_DEFAULT }
+    }
+}
+
 /// Default size of a log file before rotation.
 pub const LOG_BYTES_MAX_DEFAULT: u64 = 16 << 20;
 /// Default number of log files kept.
@@ -161,6 +188,7 @@ mod tests {
         let good = [
             Stdio::default(),
             Stdio { stdin: path(STDIN_ATTACH), terminal: true, ..Stdio::default() },
+            Stdio { stdout: path("binary:///a?b=c"), ..Stdio::default() },
             Stdio { stdin: path("/a"), stdout: path("/b"), stderr: path("/c"), ..Stdio::default() },
         ];
         good.iter().for_each(|stdio| stdio.check().expect("good"));
@@ -169,6 +197,8 @@ mod tests {
             Stdio { stdout: path(STDIN_ATTACH), ..Stdio::default() },
             Stdio { stdin: path("a"), ..Stdio::default() },
             Stdio { stderr: path(""), ..Stdio::default() },
+            Stdio { stdout: path("binary:///a"), stderr: path("/b"), ..Stdio::default() },
+            Stdio { stdout: path("binary://a"), ..Stdio::default() },
         ];
         bad.iter().for_each(|stdio| assert!(stdio.check().is_err(), "{stdio:?}"));
     }

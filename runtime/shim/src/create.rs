@@ -1,5 +1,6 @@
 //! Create and start of init.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use bosun_types::shim::{CreateRequest, Response, file};
@@ -15,6 +16,7 @@ use crate::job::{Job, Outcome};
 use crate::oci::{self, NewContainer, ProcessStreams};
 use crate::phase::{Input, Step};
 use crate::process::Waiter;
+use crate::stdio::logger::{self, Logger, Ready};
 use crate::stdio::{self, Opened};
 use crate::{record, rootfs};
 
@@ -53,7 +55,12 @@ impl Shim {
         self.init.stdio = request.stdio.clone();
         let embedded = request.runtime == oci::EMBEDDED || request.runtime.is_empty();
         let start_by_runtime = !embedded || !sketch.hooks.poststart.is_empty();
-        let (streams, opened) = stdio::open(&request.stdio, "init")?;
+        let logger = self.start_logger(&request)?;
+        let (pipes, ready) = match logger {
+            Some(Logger { stdout, stderr, ready }) => (Some([stdout, stderr]), Some(ready)),
+            None => (None, None),
+        };
+        let (streams, opened) = stdio::open(&request.stdio, "init", pipes)?;
         self.container = Some(Container {
             request: request.clone(),
             cgroup: cgroup.clone(),
@@ -62,10 +69,21 @@ impl Shim {
         });
         // Recovery without the shim must find the cgroup even of a container that is half made.
         record::write_beacon(&self.beacon())?;
-        let keep = streams.descriptors();
-        let job = Job::spawn(&self.job_context, &keep, || make(&request, &cgroup, streams))?;
+        let mut keep = streams.descriptors();
+        keep.extend(ready.iter().map(|ready| ready.as_fd().as_raw_fd()));
+        let job = Job::spawn(&self.job_context, &keep, || {
+            // Here, where nobody else waits for it.
+            ready.as_ref().map_or(Ok(()), Ready::wait)?;
+            make(&request, &cgroup, streams)
+        })?;
         self.jobs.push((job, JobKind::Create(opened)));
         Ok(())
+    }
+
+    /// IO-12. It has the shim's own names of the container, not what the OCI runtime calls it.
+    fn start_logger(&self, request: &CreateRequest) -> Result<Option<Logger>> {
+        let program = request.stdio.log_program()?;
+        program.map(|program| logger::start(&program, &self.options.namespace, &self.options.id)).transpose()
     }
 
     /// The job has ended, or did not begin.

@@ -50,7 +50,7 @@ impl Shim {
         let container =
             self.container.as_ref().ok_or_else(|| Error::internal("a container without its request"))?;
         let (runtime, container_id) = (container.request.runtime.clone(), container.request.id.clone());
-        let (streams, opened) = stdio::open(&wanted, &format!("exec-{id}"))?;
+        let (streams, opened) = stdio::open(&wanted, &format!("exec-{id}"), None)?;
         let (process_file, pid_file) = (format!("process-{id}.json"), format!("process-{id}.pid"));
         let keep = streams.descriptors();
         let job = Job::spawn(&self.job_context, &keep, || {

@@ -7,6 +7,7 @@ pub mod fed;
 pub mod fifo;
 pub mod input;
 pub mod log_file;
+pub mod logger;
 pub mod null;
 pub mod output;
 pub mod pty;
@@ -22,9 +23,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 pub use fed::Fed;
+pub use fifo::OutputFifo;
 pub use input::Input;
 pub use log_file::LogFile;
-pub use output::Output;
+pub use output::{Output, Target};
 pub use tail::Tail;
 
 use crate::error::{Context as _, Result};
@@ -112,18 +114,21 @@ pub enum Opened {
     Terminal(Box<PendingTerminal>),
 }
 
-/// Opens a process's streams: its side and the shim's. `name` distinguishes sockets of this task.
-pub fn open(stdio: &Stdio, name: &str) -> Result<(ProcessStreams, Opened)> {
+/// Opens a process's streams: its side and the shim's. `name` distinguishes sockets of this task; `logger` are the pipes to its logging program.
+pub fn open(stdio: &Stdio, name: &str, logger: Option<[OutputFifo; 2]>) -> Result<(ProcessStreams, Opened)> {
     let log = stdio.log.as_ref().map(LogFile::open).transpose()?.map(|log| Rc::new(RefCell::new(log)));
     let tail = SharedTail::default();
+    let (mut stdout, mut stderr) = (Target::of(stdio.stdout.as_deref()), Target::of(stdio.stderr.as_deref()));
+    if let Some(pipes) = logger {
+        [stdout, stderr] = pipes.map(Target::Pipe);
+    }
     let stdin = Stdin::open(stdio.stdin.as_deref())?;
     if stdio.terminal {
         if stdio.stderr.as_ref().is_some_and(|path| !path.is_empty()) {
             return Err(Error::invalid_argument("stderr must be empty with a terminal").into());
         }
         let socket = pty::ConsoleSocket::bind(format!("console-{name}.sock"))?;
-        let sinks =
-            output::Sinks::open(stdio.stdout.as_deref(), OutputStream::Stdout, log, Rc::clone(&tail))?;
+        let sinks = output::Sinks::open(stdout, OutputStream::Stdout, log, Rc::clone(&tail))?;
         let streams = ProcessStreams::Console(socket.path().to_owned());
         return Ok((streams, Opened::Terminal(Box::new(PendingTerminal { socket, sinks, stdin, tail }))));
     }
@@ -137,8 +142,8 @@ pub fn open(stdio: &Stdio, name: &str) -> Result<(ProcessStreams, Opened)> {
             theirs
         }
     };
-    let mut output = |path: Option<&str>, stream| -> Result<OwnedFd> {
-        let sinks = output::Sinks::open(path, stream, log.clone(), Rc::clone(&tail))?;
+    let mut output = |target: Target<'_>, stream| -> Result<OwnedFd> {
+        let sinks = output::Sinks::open(target, stream, log.clone(), Rc::clone(&tail))?;
         if sinks.is_empty() && !is_attachable {
             return null::open();
         }
@@ -147,8 +152,8 @@ pub fn open(stdio: &Stdio, name: &str) -> Result<(ProcessStreams, Opened)> {
         copies.outputs.push(Output::new(ours, sinks)?);
         Ok(theirs)
     };
-    let stdout = output(stdio.stdout.as_deref(), OutputStream::Stdout)?;
-    let stderr = output(stdio.stderr.as_deref(), OutputStream::Stderr)?;
+    let stdout = output(stdout, OutputStream::Stdout)?;
+    let stderr = output(stderr, OutputStream::Stderr)?;
     Ok((ProcessStreams::Pipes([theirs, stdout, stderr]), Opened::Pipes(copies)))
 }
 

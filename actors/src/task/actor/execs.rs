@@ -45,6 +45,10 @@ impl TaskData {
                 .with_hint("delete ended ones"));
         }
         request.stdio.check()?;
+        if request.stdio.log_program()?.is_some() {
+            return Err(Error::invalid_argument("a logging program is for a task, not for an exec")
+                .with_hint("give the exec FIFOs, or `attach:` as its stdin and attach"));
+        }
         let container = crate::containers::get(&self.core, &self.record.namespace, &self.record.container)?;
         let process = self.core.host.exec_process(
             &container.spec,

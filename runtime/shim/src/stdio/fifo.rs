@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -38,6 +38,14 @@ impl OutputFifo {
         let read = open_nonblocking(path, true).context(context)?;
         let write = reopen(&read, false).context(context)?;
         Ok(Self { write, read: Some(read) })
+    }
+
+    /// The write end of a pipe, used as a FIFO's.
+    pub fn of_pipe(write: OwnedFd) -> io::Result<Self> {
+        crate::sys::set_nonblocking(write.as_fd())?;
+        let write = File::from(write);
+        let read = Some(reopen(&write, true)?);
+        Ok(Self { write, read })
     }
 
     /// Writes what fits.

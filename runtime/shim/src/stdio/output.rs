@@ -15,6 +15,24 @@ use super::{CHUNK_BYTES, CHUNKS_PER_TURN, LogFile, SharedTail, Waits};
 use crate::error::{Context as _, Result};
 use crate::sys;
 
+/// What a client names as the place of one stream, beside the log.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// None.
+    Nowhere,
+    /// A FIFO or a file.
+    Path(&'a str),
+    /// To a logging program.
+    Pipe(OutputFifo),
+}
+
+impl<'a> Target<'a> {
+    /// Of a stream's path.
+    pub fn of(path: Option<&'a str>) -> Self {
+        path.filter(|path| !path.is_empty()).map_or(Self::Nowhere, Self::Path)
+    }
+}
+
 /// Where one stream goes.
 #[derive(Debug)]
 pub struct Sinks {
@@ -26,18 +44,19 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens the FIFO or file at `path`; a file must exist (IO-4).
+    /// Opens what the client named; a file must exist (IO-4).
     pub fn open(
-        path: Option<&str>,
+        target: Target<'_>,
         stream: OutputStream,
         log: Option<Rc<RefCell<LogFile>>>,
         tail: SharedTail,
     ) -> Result<Self> {
         let mut sinks = Self { stream, fifo: None, file: None, log, tail };
-        if let Some(path) = path.filter(|path| !path.is_empty()) {
-            if is_fifo(path)? {
-                sinks.fifo = Some(OutputFifo::open(path)?);
-            } else {
+        match target {
+            Target::Nowhere => {}
+            Target::Pipe(pipe) => sinks.fifo = Some(pipe),
+            Target::Path(path) if is_fifo(path)? => sinks.fifo = Some(OutputFifo::open(path)?),
+            Target::Path(path) => {
                 let options = File::options().append(true).custom_flags(libc::O_NOCTTY).open(path);
                 sinks.file = Some(options.context(|| format!("open {path}"))?);
             }
