@@ -99,7 +99,7 @@ impl SnapshotsHandle {
             batch.close_operation(operation.id);
             publish_prepare(&mut batch, &record);
             core.commit(batch).await?;
-            Ok(snapshotter.mounts(record.directory, &parents, kind))
+            Ok(snapshotter.mounts(record.directory, &parents, kind)?)
         })
         .await
     }
@@ -119,11 +119,11 @@ impl SnapshotsHandle {
                 return Err(Error::failed_precondition(format!("snapshot {key} is not active")));
             }
             refuse_taken(&core, &namespace, snapshotter.name(), &name)?;
-            let directory = active.directory;
+            let (directory, parents) = (active.directory, parents_of(&core, &active)?);
             let worker = Arc::clone(&snapshotter);
             let usage = blocking(move || {
                 worker.sync(directory)?;
-                Ok(worker.usage(directory)?)
+                Ok(worker.usage(directory, &parents)?)
             })
             .await?;
             let now = Timestamp::now();
@@ -209,7 +209,8 @@ impl SnapshotsHandle {
             Some(usage) => Ok(usage),
             None => {
                 let snapshotter = Arc::clone(&self.snapshotter);
-                blocking(move || Ok(snapshotter.usage(record.directory)?)).await
+                let parents = parents_of(&self.core, &record)?;
+                blocking(move || Ok(snapshotter.usage(record.directory, &parents)?)).await
             }
         }
     }
@@ -294,11 +295,8 @@ pub(crate) fn mounts(core: &Core, record: &SnapshotRecord) -> Result<Vec<Mount>>
         ))
         .with_hint("prepare or view a snapshot above it"));
     }
-    Ok(core.snapshotter(&record.snapshotter)?.mounts(
-        record.directory,
-        &parents_of(core, record)?,
-        record.kind,
-    ))
+    let parents = parents_of(core, record)?;
+    Ok(core.snapshotter(&record.snapshotter)?.mounts(record.directory, &parents, record.kind)?)
 }
 
 /// A record that has no children, or why it may not go.

@@ -9,8 +9,14 @@ use bosun_types::error::{chain, class_of_io};
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotKind, Usage};
 
+#[cfg(test)]
+mod conformance;
+mod copy;
+mod native;
 mod overlay;
+mod place;
 
+pub use native::Native;
 pub use overlay::Overlay;
 
 /// What a snapshotter refuses or fails at.
@@ -73,6 +79,16 @@ fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -
     move |source| SnapshotterError::Io { doing, path: path.to_owned(), source }
 }
 
+/// A bind of a whole directory, `rw` or `ro`.
+fn bind(source: &Path, word: &str) -> Mount {
+    Mount {
+        kind: "bind".to_owned(),
+        source: source.to_string_lossy().into_owned(),
+        target: String::new(),
+        options: vec![word.to_owned(), "rbind".to_owned()],
+    }
+}
+
 /// The disk side of snapshots. Every call blocks, is idempotent, and may be repeated after a crash.
 pub trait Snapshotter: Send + Sync {
     /// Its name, such as `overlayfs`.
@@ -88,10 +104,11 @@ pub trait Snapshotter: Send + Sync {
     fn ensure_no_directory(&self, directory: u64) -> Result<()>;
 
     /// The mounts that show a snapshot above `parents` (nearest first); always the same for the same arguments (SNP-5).
-    fn mounts(&self, directory: u64, parents: &[u64], kind: SnapshotKind) -> Vec<Mount>;
+    fn mounts(&self, directory: u64, parents: &[u64], kind: SnapshotKind) -> Result<Vec<Mount>>;
 
-    /// Disk use of the snapshot alone, hard links counted once (SNP-10).
-    fn usage(&self, directory: u64) -> Result<Usage>;
+    /// Disk use of the snapshot alone, without what it shares with its `parents` (nearest first); hard links counted once
+    /// (SNP-10).
+    fn usage(&self, directory: u64, parents: &[u64]) -> Result<Usage>;
 
     /// Makes everything in the directory durable; to be called before the row that makes it a parent commits.
     fn sync(&self, directory: u64) -> Result<()>;

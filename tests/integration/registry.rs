@@ -1,7 +1,8 @@
 //! Pulling from a real docker-registry on loopback.
 
+use bosun_client::RunRequest;
 use bosun_storage::image::writer::{BuiltImage, Dialect, ImageBuilder};
-use bosun_tests::client::{events, namespace};
+use bosun_tests::client::{events, log_of, logged, namespace, shell};
 use bosun_tests::fixture;
 use bosun_tests::registry::Registry;
 use bosun_tests::world::World;
@@ -9,8 +10,9 @@ use bosun_types::event::Event;
 use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::task::ExitCause;
 use bosun_types::transfer::{PartStatus, PullRequest};
-use bosun_types::{ErrorClass, Labels};
+use bosun_types::{ContainerId, ErrorClass, Labels};
 
 fn pull(reference: Reference) -> PullRequest {
     PullRequest {
@@ -126,4 +128,47 @@ async fn bytes_that_are_not_what_was_promised_leave_nothing_and_the_daemon_serve
     let missing = registry.reference("no/such:1");
     let error = transfers.pull(pull(missing)).await.expect("starts").wait().await.expect_err("not there");
     assert_eq!(error.class, ErrorClass::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snp_18_an_image_is_unpacked_in_turn_where_layers_need_each_other_and_runs_there() {
+    let world = World::new();
+    let registry = Registry::start(&world.path(""));
+    let _daemon = world.start();
+    let client = world.client().await;
+    let image = fixture::layered_image(3, 200_000).expect("an image");
+    let reference = registry.reference("team/app:1");
+    fixture::push(&image, &reference).await.expect("pushes");
+    let transfers = namespace(&client).transfers();
+    let request = PullRequest { unpack: Some("native".to_owned()), ..pull(reference.clone()) };
+    let images = transfers.pull(request.clone()).await.expect("starts").wait().await.expect("pulls");
+    let rows = namespace(&client).snapshots("native").list().await.expect("lists");
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.iter().filter(|row| row.parent.is_none()).count(), 1, "a chain");
+    world.check(&client).await;
+    let transfer = transfers.pull(request).await.expect("starts");
+    transfer.wait().await.expect("pulls again");
+    let progress = transfer.progress().await.expect("known");
+    assert!(progress.parts.iter().all(|part| part.status == PartStatus::Exists), "{progress:?}");
+    // The other snapshotter takes the same blobs.
+    transfers.pull(pull(reference)).await.expect("starts").wait().await.expect("pulls");
+
+    let name = images[0].name.clone();
+    for snapshotter in ["native", "overlayfs"] {
+        let mut container = shell(snapshotter, "ls / && echo written > /file && cat /file && exit 9");
+        container.image = Some(name.clone());
+        container.snapshotter = Some(snapshotter.to_owned());
+        let run = RunRequest { container, task: logged() };
+        let running = namespace(&client).run(run).await.expect("runs");
+        assert_eq!(running.wait().await.expect("ends").cause, ExitCause::Code(9));
+        assert!(log_of(&client, snapshotter).await.ends_with("written\n"));
+    }
+    assert_eq!(log_of(&client, "native").await, log_of(&client, "overlayfs").await, "the same files");
+    world.check(&client).await;
+    for id in ["native", "overlayfs"] {
+        let container = namespace(&client).container(ContainerId::new(id).expect("good"));
+        container.task().delete().await.expect("deletes");
+        container.delete(true).await.expect("deletes");
+    }
+    world.check(&client).await;
 }

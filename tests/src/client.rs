@@ -11,7 +11,7 @@ use bosun_types::transfer::ImportRequest;
 use bosun_types::{ContainerId, ImageName, NamespaceName};
 use bytes::Bytes;
 
-use crate::invariants::{Expected, violations};
+use crate::invariants::{Expected, SNAPSHOTTERS, violations};
 use crate::world::{DEADLINE, World, eventually};
 
 /// Name of the image that [`import`] makes.
@@ -151,7 +151,10 @@ pub async fn expected(client: &Client) -> Expected {
                 expected.live.insert((owner, task.pid));
             }
         }
-        expected.snapshots += namespace.default_snapshots().list().await.expect("lists").len();
+        for snapshotter in SNAPSHOTTERS {
+            let count = namespace.snapshots(snapshotter).list().await.expect("lists").len();
+            *expected.snapshots.entry(snapshotter.to_owned()).or_default() += count;
+        }
         expected
             .blobs
             .extend(namespace.content().list().await.expect("lists").iter().map(|blob| blob.digest.hex()));

@@ -3,7 +3,7 @@
 //! A second implementation on purpose: it reads `/proc`, cgroup directories, mount tables and the daemon's folders with its own
 //! eyes and shares no code with recovery, so that both cannot be wrong in the same way (I1, I2, I3 of the fault matrix).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where a daemon keeps its things.
@@ -17,6 +17,9 @@ pub struct Places {
     pub cgroup_parent: String,
 }
 
+/// Snapshotters whose directories are looked at.
+pub const SNAPSHOTTERS: [&str; 2] = ["overlayfs", "native"];
+
 /// What the daemon says it holds, as `namespace/id` and plain names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expected {
@@ -24,8 +27,8 @@ pub struct Expected {
     pub tasks: BTreeSet<String>,
     /// Tasks whose init lives: `namespace/id` and pid.
     pub live: BTreeSet<(String, u32)>,
-    /// Number of snapshots of the overlay snapshotter in all namespaces.
-    pub snapshots: usize,
+    /// Number of snapshots by snapshotter, in all namespaces.
+    pub snapshots: BTreeMap<String, usize>,
     /// Blobs of all namespaces, as 64 hex digits.
     pub blobs: BTreeSet<String>,
 }
@@ -158,15 +161,14 @@ fn mounts(places: &Places, found: &mut Vec<String>) {
 }
 
 fn snapshots(places: &Places, expected: &Expected, found: &mut Vec<String>) {
-    let directories = directories(&places.root.join("snapshots/overlayfs"));
-    if directories.len() != expected.snapshots {
-        let names: Vec<String> = directories.iter().map(|path| name(path)).collect();
-        found.push(format!(
-            "{} snapshot directories ({}) for {} snapshots",
-            names.len(),
-            names.join(" "),
-            expected.snapshots
-        ));
+    for snapshotter in SNAPSHOTTERS {
+        let directories = directories(&places.root.join("snapshots").join(snapshotter));
+        let wanted = expected.snapshots.get(snapshotter).copied().unwrap_or_default();
+        if directories.len() != wanted {
+            let names: Vec<String> = directories.iter().map(|path| name(path)).collect();
+            let (count, names) = (names.len(), names.join(" "));
+            found.push(format!("{count} directories ({names}) for {wanted} snapshots of {snapshotter}"));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bosun_storage::archive::UnpackOptions;
+use bosun_storage::archive::{UnpackOptions, Whiteouts};
 use bosun_storage::key;
 use bosun_storage::layer::{LayerOutcome, fetch_and_unpack};
 use bosun_types::content::Descriptor;
@@ -86,6 +86,17 @@ impl Work {
         }
     }
 
+    fn has_independent_layers(&self) -> bool {
+        self.snapshotter.as_ref().is_none_or(|it| it.supports_independent_layers())
+    }
+
+    /// The directory of a layer that has its row.
+    fn directory_of(&self, chain: &Digest) -> Result<u64> {
+        let name = self.snapshotter.as_ref().map_or("", |it| it.name());
+        let key = SnapshotKey::new(chain.to_string())?;
+        Ok(snapshots::get(&self.core, &self.namespace, name, &key)?.directory)
+    }
+
     /// Removes every directory that this transfer made and no row names: what one of its commits recorded is not its own any more.
     pub(crate) async fn remove_made(&self) -> Result<()> {
         let Some(snapshotter) = self.snapshotter.clone() else { return Ok(()) };
@@ -118,11 +129,6 @@ impl Work {
 
 /// Makes every layer's blob and directory be there.
 pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
-    if let Some(snapshotter) = &work.snapshotter
-        && !snapshotter.supports_independent_layers()
-    {
-        return Err(Error::not_implemented(format!("unpacking into {}", snapshotter.name())));
-    }
     let parts: Vec<Part> =
         documents.manifest.layers.iter().map(|layer| work.progress.part("layer", layer)).collect();
     let mut layers = Layers::default();
@@ -133,8 +139,11 @@ pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
             layers._locks.push(work.core.transfers.lock(name).await);
         }
     }
+    // Where a layer needs the one below it, the blobs come all at once and the directories in turn.
+    let snapshotter = work.snapshotter.clone().filter(|_| work.has_independent_layers());
+    let passes = Work { snapshotter, ..work.clone() };
     let jobs = documents.manifest.layers.iter().enumerate().map(|(index, layer)| {
-        let (work, layer, part) = (work.clone(), layer.clone(), parts[index].clone());
+        let (work, layer, part) = (passes.clone(), layer.clone(), parts[index].clone());
         let (diff_id, chain) = (documents.config.diff_ids[index], documents.chain[index]);
         let parent = index.checked_sub(1).map(|below| documents.chain[below]);
         async move { one(&work, &layer, diff_id, chain, parent, &part).await }
@@ -151,7 +160,39 @@ pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
             }
         }
     }
-    failed.map_or(Ok(layers), Err)
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if !work.has_independent_layers() {
+        layers.unpacked = in_turn(work, documents, &parts).await?;
+    }
+    Ok(layers)
+}
+
+/// Unpacks each layer onto a copy of the one below it; every blob is here.
+async fn in_turn(work: &Work, documents: &Documents, parts: &[Part]) -> Result<Vec<Unpacked>> {
+    let mut unpacked: Vec<Unpacked> = Vec::new();
+    for (index, layer) in documents.manifest.layers.iter().enumerate() {
+        let (diff_id, chain) = (documents.config.diff_ids[index], documents.chain[index]);
+        if work.is_unpacked(&chain)? {
+            continue;
+        }
+        work.check_cancelled()?;
+        let parent = index.checked_sub(1).map(|below| documents.chain[below]);
+        let below = match (unpacked.last(), &parent) {
+            (Some(last), Some(parent)) if last.chain == *parent => Some(last.directory),
+            (_, Some(parent)) => Some(work.directory_of(parent)?),
+            (_, None) => None,
+        };
+        parts[index].set(PartStatus::Unpacking);
+        let directory = make_directory(work, below).await?;
+        let outcome = from_blob(work, layer, Some(directory), &parts[index]).await?;
+        outcome.expect_diff_id(&diff_id)?;
+        let usage = settle(work, directory, below).await?;
+        unpacked.push(Unpacked { chain, parent, directory, usage });
+        parts[index].set(PartStatus::Done);
+    }
+    Ok(unpacked)
 }
 
 async fn one(
@@ -171,7 +212,7 @@ async fn one(
         part.set(PartStatus::Exists);
         return Ok(None);
     }
-    let directory = if unpack { Some(make_directory(work).await?) } else { None };
+    let directory = if unpack { Some(make_directory(work, None).await?) } else { None };
     part.set(if have_blob { PartStatus::Unpacking } else { PartStatus::Downloading });
     let outcome = match have_blob {
         true => from_blob(work, layer, directory, part).await?,
@@ -180,7 +221,9 @@ async fn one(
     outcome.expect_diff_id(&diff_id)?;
     let unpacked = match directory {
         None => None,
-        Some(directory) => Some(Unpacked { chain, parent, directory, usage: settle(work, directory).await? }),
+        Some(directory) => {
+            Some(Unpacked { chain, parent, directory, usage: settle(work, directory, None).await? })
+        }
     };
     part.set(PartStatus::Done);
     let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -189,24 +232,25 @@ async fn one(
 }
 
 /// A directory that undo knows before it is there.
-async fn make_directory(work: &Work) -> Result<u64> {
+async fn make_directory(work: &Work, below: Option<u64>) -> Result<u64> {
     let directory = work.core.store.next_directory();
     work.made.lock().unwrap_or_else(PoisonError::into_inner).push(directory);
-    ensure_directory(work, directory).await?;
+    ensure_directory(work, directory, below).await?;
     Ok(directory)
 }
 
-async fn ensure_directory(work: &Work, directory: u64) -> Result<()> {
+async fn ensure_directory(work: &Work, directory: u64, below: Option<u64>) -> Result<()> {
     let Some(snapshotter) = work.snapshotter.clone() else { return Ok(()) };
-    blocking(move || Ok(snapshotter.ensure_directory(directory, &[], SnapshotKind::Committed)?)).await
+    let ensure = move || snapshotter.ensure_directory(directory, below.as_slice(), SnapshotKind::Committed);
+    blocking(move || Ok(ensure()?)).await
 }
 
 /// Durable before any row names it.
-async fn settle(work: &Work, directory: u64) -> Result<Usage> {
+async fn settle(work: &Work, directory: u64, below: Option<u64>) -> Result<Usage> {
     let Some(snapshotter) = work.snapshotter.clone() else { return Ok(Usage::default()) };
     blocking(move || {
         snapshotter.sync(directory)?;
-        Ok(snapshotter.usage(directory)?)
+        Ok(snapshotter.usage(directory, below.as_slice())?)
     })
     .await
 }
@@ -237,8 +281,9 @@ async fn pass(
         .zip(directory)
         .map(|(snapshotter, directory)| snapshotter.layer_root(directory));
     let (layer, part) = (layer.clone(), part.clone());
+    let whiteouts = if work.has_independent_layers() { Whiteouts::Overlay } else { Whiteouts::Remove };
     blocking(move || {
-        let options = UnpackOptions::default();
+        let options = UnpackOptions { whiteouts, ..UnpackOptions::default() };
         let target = target.as_deref().map(|path| (path, &options));
         Ok(fetch_and_unpack(source, ingest, &layer, target, &|offset| part.moved(offset))?)
     })
@@ -270,7 +315,7 @@ async fn from_registry(
         tracing::info!(digest = %layer.digest, tries, %error, "a layer was cut off; going on where it was");
         if let (Some(directory), Some(snapshotter)) = (directory, work.snapshotter.clone()) {
             blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)).await?;
-            ensure_directory(work, directory).await?;
+            ensure_directory(work, directory, None).await?;
         }
         let pause = async {
             tokio::time::sleep(RETRY * tries).await;

@@ -12,8 +12,8 @@ use bosun_actors::host::RealHost;
 use bosun_actors::registry::RealRegistry;
 use bosun_edge::{Edge, EdgeHandle, EdgeOptions};
 use bosun_storage::content::ContentStore;
-use bosun_storage::snapshotter::Overlay;
 use bosun_storage::snapshotter::Snapshotter;
+use bosun_storage::snapshotter::{Native, Overlay};
 use bosun_storage::store::{Store, StoreHealth, StoreOptions};
 use futures::future::BoxFuture;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -62,8 +62,10 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     directory(&config.state, STATE_MODE)?;
     let store = open_store(config)?;
     let content = ContentStore::open(&config.root).map_err(bosun_types::Error::from)?;
-    let overlay: Arc<dyn Snapshotter> =
-        Arc::new(Overlay::open(&config.root.join("snapshots/overlayfs")).map_err(bosun_types::Error::from)?);
+    let snapshots = config.root.join("snapshots");
+    let overlay = Overlay::open(&snapshots.join("overlayfs")).map_err(bosun_types::Error::from)?;
+    let native = Native::open(&snapshots.join("native")).map_err(bosun_types::Error::from)?;
+    let snapshotters: Vec<Arc<dyn Snapshotter>> = vec![Arc::new(overlay), Arc::new(native)];
     let daemon = Daemon::start(DaemonOptions {
         root: config.root.clone(),
         state: config.state.clone(),
@@ -71,7 +73,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         revision: REVISION.to_owned(),
         store,
         content,
-        snapshotters: vec![overlay],
+        snapshotters,
         host: Arc::new(RealHost::new(config.state.clone(), shim(config)?)?),
         registry: Arc::new(RealRegistry::new()?),
     })

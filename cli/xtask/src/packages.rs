@@ -20,12 +20,14 @@ pub const BUILD: &[Package] = &[
     Package { name: "gcc", proof: &["/usr/bin/gcc", "/usr/bin/cc"] },
 ];
 
-/// For the demo and the tests: a real registry, a static busybox for images, other OCI runtimes.
+/// For the demo and the tests: a real registry, a static busybox for images, other OCI runtimes, and a judge of
+/// extended attributes that knows nothing of ours.
 pub const TEST: &[Package] = &[
     Package { name: "docker-registry", proof: &["/usr/bin/docker-registry"] },
     Package { name: "busybox-static", proof: &["/bin/busybox", "/usr/bin/busybox"] },
     Package { name: "runc", proof: &["/usr/sbin/runc", "/usr/bin/runc"] },
     Package { name: "crun", proof: &["/usr/bin/crun"] },
+    Package { name: "attr", proof: &["/usr/bin/getfattr"] },
 ];
 
 /// For the bench: the peers.

@@ -4,6 +4,8 @@ use bosun_types::ErrorClass;
 use nix::mount::{MsFlags, mount, umount};
 use tempfile::TempDir;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 fn overlay() -> (TempDir, Overlay) {
@@ -13,7 +15,7 @@ fn overlay() -> (TempDir, Overlay) {
 }
 
 /// What a mount performer does with the words these mounts have.
-fn perform(what: &[Mount], target: &Path) {
+pub(in crate::snapshotter) fn perform(what: &[Mount], target: &Path) {
     let [only] = what else { panic!("one mount") };
     let data: Vec<&str> = only
         .options
@@ -36,8 +38,8 @@ fn snp_11_snp_12_snp_13_mounts_have_containerds_words_in_its_order() {
     let overlay = Overlay { common_options: vec!["index=off".to_owned()], ..overlay };
     let fs_of = |n: u64| root.path().join(format!("snapshots/{n}/fs")).display().to_string();
     let only = |kind, parents: &[u64]| {
-        let mounts = overlay.mounts(9, parents, kind);
-        assert_eq!(mounts, overlay.mounts(9, parents, kind), "SNP-5: always the same");
+        let mounts = overlay.mounts(9, parents, kind).unwrap();
+        assert_eq!(mounts, overlay.mounts(9, parents, kind).unwrap(), "SNP-5: always the same");
         let [mount] = mounts.as_slice() else { panic!("one mount") };
         (mount.kind.clone(), mount.source.clone(), mount.options.clone())
     };
@@ -93,7 +95,7 @@ fn ensure_and_ensure_not_may_be_repeated_and_half_made_directories_are_seen() {
         overlay.ensure_no_directory(directory).unwrap();
     }
     assert!(overlay.directories().unwrap().is_empty());
-    assert_eq!(overlay.usage(1).expect_err("gone").class(), ErrorClass::NotFound);
+    assert_eq!(overlay.usage(1, &[]).expect_err("gone").class(), ErrorClass::NotFound);
     assert_eq!(overlay.sync(1).expect_err("gone").class(), ErrorClass::NotFound);
 }
 
@@ -102,16 +104,16 @@ fn snp_10_usage_counts_hard_links_once() {
     let (_root, overlay) = overlay();
     overlay.ensure_directory(1, &[], SnapshotKind::Active).unwrap();
     let layer = overlay.layer_root(1);
-    let empty = overlay.usage(1).unwrap();
+    let empty = overlay.usage(1, &[]).unwrap();
     fs::write(layer.join("a"), vec![1; 100_000]).unwrap();
     overlay.sync(1).unwrap();
-    let one = overlay.usage(1).unwrap();
+    let one = overlay.usage(1, &[]).unwrap();
     assert_eq!(one.inodes, empty.inodes + 1);
     assert!(one.size_bytes - empty.size_bytes >= 100_000);
     fs::create_dir(layer.join("d")).unwrap();
-    let before = overlay.usage(1).unwrap();
+    let before = overlay.usage(1, &[]).unwrap();
     fs::hard_link(layer.join("a"), layer.join("d/b")).unwrap();
-    assert_eq!(overlay.usage(1).unwrap(), before);
+    assert_eq!(overlay.usage(1, &[]).unwrap(), before);
 }
 
 #[test]
@@ -125,21 +127,21 @@ fn a_container_writes_above_its_layers_for_real() {
         fs::write(overlay.layer_root(layer).join(format!("only-{layer}")), b"").unwrap();
     }
     overlay.ensure_directory(4, &[3, 2, 1], SnapshotKind::Active).unwrap();
-    perform(&overlay.mounts(4, &[3, 2, 1], SnapshotKind::Active), &target);
+    perform(&overlay.mounts(4, &[3, 2, 1], SnapshotKind::Active).unwrap(), &target);
     assert_eq!(fs::read(target.join("common")).unwrap(), b"3");
     fs::remove_file(target.join("only-1")).unwrap();
     fs::write(target.join("new"), b"").unwrap();
     fs::set_permissions(target.join("only-2"), fs::Permissions::from_mode(0o600)).unwrap();
     umount(&target).unwrap();
     assert!(overlay.layer_root(1).join("only-1").exists(), "layers do not change");
-    assert_eq!(overlay.usage(4).unwrap().inodes, 4, "root, whiteout, new, copied up");
+    assert_eq!(overlay.usage(4, &[3, 2, 1]).unwrap().inodes, 4, "root, whiteout, new, copied up");
     // Committed, it is a layer like any other; a view shows all of them read-only.
-    perform(&overlay.mounts(5, &[4, 3, 2, 1], SnapshotKind::View), &target);
+    perform(&overlay.mounts(5, &[4, 3, 2, 1], SnapshotKind::View).unwrap(), &target);
     assert!(!target.join("only-1").exists() && target.join("new").exists());
     let refused = fs::write(target.join("x"), b"").expect_err("read-only");
     assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
     umount(&target).unwrap();
-    perform(&overlay.mounts(5, &[3], SnapshotKind::View), &target);
+    perform(&overlay.mounts(5, &[3], SnapshotKind::View).unwrap(), &target);
     assert!(fs::write(target.join("x"), b"").is_err());
     umount(&target).unwrap();
     overlay.ensure_no_directory(4).unwrap();
@@ -148,11 +150,11 @@ fn a_container_writes_above_its_layers_for_real() {
 #[test]
 fn snp_17_many_layers_still_fit_one_mount_from_the_usual_root() {
     let overlay = Overlay {
-        root: PathBuf::from("/var/lib/bosun/snapshots/overlayfs"),
+        place: Place::at(Path::new("/var/lib/bosun/snapshots/overlayfs")),
         common_options: vec!["index=off".to_owned()],
     };
     let parents: Vec<u64> = (1000..1127).collect();
-    let options = overlay.mounts(2000, &parents, SnapshotKind::Active).remove(0).options.join(",");
+    let options = overlay.mounts(2000, &parents, SnapshotKind::Active).unwrap().remove(0).options.join(",");
     // The performer makes the lower directories relative to the root; so they must lie in one place.
     let relative = options.replace("/var/lib/bosun/snapshots/overlayfs/", "");
     assert!(relative.len() < 4096, "{}", relative.len());
@@ -169,7 +171,7 @@ fn snp_17_an_image_of_127_layers_mounts_for_real() {
         fs::write(overlay.layer_root(layer).join(format!("of-{layer}")), b"").unwrap();
     }
     overlay.ensure_directory(128, &parents, SnapshotKind::Active).unwrap();
-    let mount = overlay.mounts(128, &parents, SnapshotKind::Active).remove(0);
+    let mount = overlay.mounts(128, &parents, SnapshotKind::Active).unwrap().remove(0);
     // As the mount performer does: from within the root, by relative names. A process of its own, for its directory.
     let prefix = format!("{}/", root.path().join("snapshots").display());
     let options = mount.options.join(",").replace(&prefix, "");

@@ -1,0 +1,110 @@
+//! Tests of the copy: what comes out is what GNU `cp -a` makes; as root.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::process::Command;
+
+use super::*;
+
+fn copied(fill: impl FnOnce(&Path)) -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to, aside) = (root.path().join("from"), root.path().join("to"), root.path().join("aside"));
+    for directory in [&from, &to, &aside] {
+        fs::create_dir(directory).unwrap();
+    }
+    fill(&from);
+    copy(&from, &to, &aside).unwrap();
+    assert_eq!(fs::read_dir(&aside).unwrap().count(), 0, "nothing stays aside");
+    (root, from, to)
+}
+
+#[test]
+fn snp_18_everything_a_file_system_keeps_is_in_the_copy() {
+    let (_root, from, to) = copied(|from| {
+        fs::create_dir(from.join("d")).unwrap();
+        fs::write(from.join("d/file"), vec![7; 100_000]).unwrap();
+        fs::hard_link(from.join("d/file"), from.join("a-second-name")).unwrap();
+        fs::hard_link(from.join("d/file"), from.join("third")).unwrap();
+        symlink("../nowhere/at all", from.join("link")).unwrap();
+        fs::hard_link(from.join("link"), from.join("link-2")).unwrap();
+        let script = "mknod null c 1 3; mkfifo pipe; setfattr -n user.one -v 1 d; setfattr -n trusted.two -v 2 link -h; \
+             setfattr -n user.long -v $(head -c 3000 /dev/zero | tr '\\0' x) third; \
+             chown -h 5:6 link; chown 7:8 null; chmod 6755 d/file; chmod 1777 d; \
+             touch -h -d '2001-02-03 04:05:06.123456789' link pipe d/file; touch -d '1969-01-01' d .";
+        let status = Command::new("sh").args(["-ec", script]).current_dir(from).status().unwrap();
+        assert!(status.success());
+    });
+    assert_eq!(described(&to), described(&from));
+    let inode = |name: &str| fs::symlink_metadata(to.join(name)).unwrap().ino();
+    assert_eq!((inode("d/file"), inode("d/file")), (inode("third"), inode("a-second-name")));
+    assert_eq!(inode("link"), inode("link-2"));
+    assert_ne!(inode("third"), fs::metadata(from.join("third")).unwrap().ino());
+}
+
+/// One line for each file, by tools that know nothing of ours.
+fn described(root: &Path) -> String {
+    let script = "find . -printf '%P %y %m %U %G %s %n %T@ %l\\n' | sort; find . -type f | sort | xargs sha256sum; \
+         stat -c '%n %t %T' null; getfattr -Rhd -m - . | sort";
+    let output = Command::new("sh").args(["-ec", script]).current_dir(root).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn holes_stay_holes() {
+    let length = (64 << 20) + 5;
+    let (_root, from, to) = copied(|from| {
+        use std::os::unix::fs::FileExt as _;
+        let file = File::create(from.join("sparse")).unwrap();
+        file.write_all_at(b"begin", 0).unwrap();
+        file.write_all_at(b"middle", 33 << 20).unwrap();
+        file.set_len(length).unwrap();
+        File::create(from.join("only-a-hole")).unwrap().set_len(1 << 20).unwrap();
+        File::create(from.join("empty")).unwrap();
+    });
+    let sparse = fs::metadata(to.join("sparse")).unwrap();
+    assert_eq!(sparse.len(), length);
+    assert!(sparse.blocks() < 1000, "{} blocks", sparse.blocks());
+    assert!(fs::read(to.join("sparse")).unwrap() == fs::read(from.join("sparse")).unwrap());
+    let hole = fs::metadata(to.join("only-a-hole")).unwrap();
+    assert_eq!((hole.len(), hole.blocks()), (1 << 20, 0));
+}
+
+#[test]
+fn a_link_whose_other_names_are_elsewhere_is_a_file_and_other_names_stay_theirs() {
+    let (root, _, to) = copied(|from| {
+        fs::write(from.join("file"), b"x").unwrap();
+        fs::hard_link(from.join("file"), from.parent().unwrap().join("outside")).unwrap();
+    });
+    assert_eq!(fs::metadata(to.join("file")).unwrap().nlink(), 1);
+    assert_eq!(fs::metadata(root.path().join("outside")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn a_default_list_of_rights_is_copied_not_inherited() {
+    let (_root, from, to) = copied(|from| {
+        let script = "mkdir d; touch d/before; setfattr -n system.posix_acl_default -v \
+             0x0200000001000700ffffffff02000700010000000400050 d 2>/dev/null || true; touch d/after";
+        assert!(Command::new("sh").args(["-ec", script]).current_dir(from).status().unwrap().success());
+    });
+    let modes = |root: &Path| {
+        ["d", "d/before", "d/after"].map(|name| fs::metadata(root.join(name)).unwrap().permissions().mode())
+    };
+    assert_eq!(modes(&to), modes(&from));
+}
+
+#[test]
+fn depth_is_no_matter() {
+    const DEPTH: usize = 3000;
+    let (_root, _, to) = copied(|from| {
+        let mut here = nix::fcntl::open(from, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..DEPTH {
+            mkdirat(&here, c"directory", Mode::S_IRWXU).unwrap();
+            here = open_child_directory(here.as_fd(), &c"directory".to_owned()).unwrap();
+        }
+    });
+    let mut here = nix::fcntl::open(&to, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..DEPTH {
+        here = open_child_directory(here.as_fd(), &c"directory".to_owned()).unwrap();
+    }
+}
