@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::compression::CompressionLimits;
 
 mod error;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod path;
 mod pax;
 pub(crate) mod reader;
@@ -21,7 +21,8 @@ pub(crate) mod root;
 mod tests;
 pub(crate) mod tree;
 mod unpack;
-mod whiteout;
+pub(crate) mod whiteout;
+pub(crate) mod writer;
 pub(crate) mod xattr;
 
 pub use error::ArchiveError;

@@ -209,5 +209,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+mod compressor;
 #[cfg(test)]
 mod tests;
+
+pub use compressor::Compressor;

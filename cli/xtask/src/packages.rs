@@ -20,14 +20,16 @@ pub const BUILD: &[Package] = &[
     Package { name: "gcc", proof: &["/usr/bin/gcc", "/usr/bin/cc"] },
 ];
 
-/// For the demo and the tests: a real registry, a static busybox for images, other OCI runtimes, and a judge of
-/// extended attributes that knows nothing of ours.
+/// For the demo and the tests: a real registry, a static busybox for images, other OCI runtimes, and judges that know
+/// nothing of ours: of extended attributes, of archives, of exported images.
 pub const TEST: &[Package] = &[
     Package { name: "docker-registry", proof: &["/usr/bin/docker-registry"] },
     Package { name: "busybox-static", proof: &["/bin/busybox", "/usr/bin/busybox"] },
     Package { name: "runc", proof: &["/usr/sbin/runc", "/usr/bin/runc"] },
     Package { name: "crun", proof: &["/usr/bin/crun"] },
     Package { name: "attr", proof: &["/usr/bin/getfattr"] },
+    Package { name: "libarchive-tools", proof: &["/usr/bin/bsdtar"] },
+    Package { name: "skopeo", proof: &["/usr/bin/skopeo"] },
 ];
 
 /// For the bench: the peers.

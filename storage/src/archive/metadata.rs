@@ -17,7 +17,9 @@ use super::root::{Root, descriptor_path};
 use super::xattr;
 
 /// Attributes that are the mount's business: a layer that could set them could redirect lookups in other layers.
-const RESERVED: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+pub(crate) const RESERVED: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Attributes that the host's security modules add: they are of this host, not of the tree.
+pub(crate) const HOST: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 
 /// Owner, attributes and mode of an open file or directory; returns how many attributes were left out.
 pub(super) fn apply(file: BorrowedFd<'_>, entry: &Entry, owners: bool) -> io::Result<u64> {
@@ -29,7 +31,25 @@ pub(super) fn apply(file: BorrowedFd<'_>, entry: &Entry, owners: bool) -> io::Re
     Ok(skipped)
 }
 
-/// The same for a symbolic link, which has no mode, times included.
+/// Takes from a directory that was there what its entry does not have: the entry says all that it shall have. The mount's
+/// and the host's own attributes stay.
+pub(super) fn remove_other_xattrs(directory: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
+    for (name, _) in xattr::all(directory)? {
+        let bytes = name.to_bytes();
+        let stays = RESERVED.iter().chain(&HOST).any(|prefix| bytes.starts_with(prefix));
+        if !stays && !entry.xattrs.iter().any(|(kept, _)| kept == bytes) {
+            match xattr::remove(directory, &name) {
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EPERM)) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`apply`] for a symbolic link, which has no mode, times included.
 pub(super) fn apply_to_link(
     parent: BorrowedFd<'_>,
     name: &CStr,
@@ -47,7 +67,7 @@ pub(super) fn apply_to_link(
     Ok(skipped)
 }
 
-/// The same for a device or FIFO, which must not be opened.
+/// [`apply`] for a device or FIFO, which must not be opened.
 pub(super) fn apply_to_node(
     parent: BorrowedFd<'_>,
     name: &CStr,

@@ -31,7 +31,7 @@ pub(crate) enum Kind {
 }
 
 /// One entry's header, extensions applied.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) path: Vec<u8>,
     pub(crate) link: Vec<u8>,

@@ -191,7 +191,7 @@ impl<'a> Unpacker<'a> {
         let bytes = path.as_bytes();
         let name = c_string(path.split().1);
         let make = || mkdirat(&parent.fd, name.as_c_str(), Mode::from_bits_truncate(0o700));
-        let mut over_whiteout = false;
+        let (mut over_whiteout, mut was_there) = (false, false);
         match make() {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -199,12 +199,18 @@ impl<'a> Unpacker<'a> {
                 if there.is_none_or(|stat| file_type(&stat) != SFlag::S_IFDIR) {
                     over_whiteout = self.clear_way(parent, path)? == Found::Whiteout;
                     make().map_err(failed("make the directory", bytes))?;
+                } else {
+                    was_there = true;
                 }
             }
             Err(errno) => return Err(failed("make the directory", bytes)(errno)),
         }
         let fd =
             open_child_directory(parent.fd.as_fd(), &name).map_err(failed("open the directory", bytes))?;
+        if was_there {
+            metadata::remove_other_xattrs(fd.as_fd(), entry)
+                .map_err(failed_io("set the metadata of", bytes))?;
+        }
         self.report.xattrs_skipped += metadata::apply(fd.as_fd(), entry, self.options.owners)
             .map_err(failed_io("set the metadata of", bytes))?;
         if over_whiteout {

@@ -16,9 +16,11 @@ use super::root::{file_type, open_child_directory};
 use super::unpack::{Unpacker, failed, failed_io};
 use super::{ArchiveError, Result, Whiteouts, tree, xattr};
 
-const PREFIX: &[u8] = b".wh.";
+/// What a name of a mark begins with.
+pub(crate) const PREFIX: &[u8] = b".wh.";
 const META_PREFIX: &[u8] = b".wh..wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The mark that hides what lies below in its directory.
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Where AUFS kept the targets of hard links; old archives have it.
 pub(super) const LINK_DIRECTORY: &[u8] = b".wh..wh.plnk";
 /// Depth of the walk that clears a directory, in directories: deeper than any path an archive may have.

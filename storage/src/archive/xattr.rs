@@ -28,6 +28,14 @@ pub(crate) fn set_on_path_descriptor(file: BorrowedFd<'_>, name: &CStr, value: &
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Removes an attribute of an open file or directory.
+#[expect(unsafe_code, reason = "libc has no safe form of fremovexattr")]
+pub(crate) fn remove(file: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for the call and the name is NUL-terminated.
+    let result = unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// All attributes of what a descriptor names (an `O_PATH` one will do, of a symbolic link too), by name. None where the
 /// file system has no attributes.
 pub(crate) fn all(file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {

@@ -100,7 +100,7 @@ fn dif_1_bytes_after_the_archive_are_part_of_both_digests() {
     let mut tar = LayerBuilder::new().file("a", 0o644, b"a").build(Compression::None).unwrap().bytes;
     tar.extend_from_slice(&[9; 700_000]);
     for compression in [Compression::None, Compression::Gzip] {
-        let layer = Layer::from_tar(tar.clone(), compression).unwrap();
+        let layer = Layer::from_tar(&tar, compression).unwrap();
         let outcome = World::new().fetch(&layer.bytes[..], &describe(&layer)).unwrap();
         assert_eq!((outcome.digest, outcome.diff_id), (layer.digest, layer.diff_id));
     }
@@ -146,7 +146,7 @@ fn other_bytes_than_promised_are_refused_and_thrown_away() {
 fn a_hostile_layer_that_is_what_was_promised_is_kept_as_a_blob_and_refused_as_a_layer() {
     let world = World::new();
     let tar = LayerBuilder::new().hard_link("a", "../../etc/passwd").build(Compression::None).unwrap().bytes;
-    let layer = Layer::from_tar(tar, Compression::Gzip).unwrap();
+    let layer = Layer::from_tar(&tar, Compression::Gzip).unwrap();
     let error = world.fetch(&layer.bytes[..], &describe(&layer)).expect_err("hostile");
     assert_eq!(error.class(), ErrorClass::InvalidArgument);
     let message = bosun_types::Error::from(error).message;
@@ -157,7 +157,7 @@ fn a_hostile_layer_that_is_what_was_promised_is_kept_as_a_blob_and_refused_as_a_
 #[test]
 fn a_gzip_bomb_and_a_truncated_layer_are_refused_by_name() {
     let world = World::new();
-    let bomb = Layer::from_tar(vec![0; 200 << 20], Compression::Gzip).unwrap();
+    let bomb = Layer::from_tar(&vec![0; 200 << 20], Compression::Gzip).unwrap();
     let error = world.fetch(&bomb.bytes[..], &describe(&bomb)).expect_err("a bomb");
     assert_eq!(error.class(), ErrorClass::InvalidArgument);
     assert!(bosun_types::Error::from(error).message.contains("bomb"));

@@ -68,7 +68,7 @@ fn refusal(archive: &[u8]) -> String {
 fn iex_2_an_oci_layout_comes_in_whole_plain_or_compressed() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let (world, built) = (World::new(), image("x", Dialect::Oci, Compression::Gzip));
-        let archive = Layer::from_tar(oci_tar(&built, Some("1.0")), compression).unwrap().bytes;
+        let archive = Layer::from_tar(&oci_tar(&built, Some("1.0")), compression).unwrap().bytes;
         let imported = world.import(&archive).unwrap();
         assert_eq!(names(&imported), ["base/name:1.0"]);
         assert_eq!(imported.images[0].target, built.target);

@@ -6,13 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bosun_types::Digest;
-use tar::{EntryType, Header};
 
-use crate::compression::Compression;
+use crate::archive::reader::{Entry, Kind};
+use crate::archive::writer::TarWriter;
+use crate::compression::{Compression, Compressor};
 use crate::image::digest_of;
-
-/// Compression level of zstd layers.
-const ZSTD_LEVEL: i32 = 3;
 
 /// What an entry of a layer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,45 +151,32 @@ impl LayerBuilder {
     }
 
     fn append(&mut self, entry: &LayerEntry) -> io::Result<()> {
-        let mut builder = tar::Builder::new(&mut self.tar);
-        let xattrs: Vec<(String, &[u8])> = entry
-            .xattrs
-            .iter()
-            .map(|(key, value)| (format!("SCHILY.xattr.{key}"), value.as_slice()))
-            .collect();
-        if !xattrs.is_empty() {
-            builder.append_pax_extensions(xattrs.iter().map(|(key, value)| (key.as_str(), *value)))?;
-        }
-        let mut header = Header::new_gnu();
-        header.set_mode(entry.mode);
-        header.set_uid(entry.uid.into());
-        header.set_gid(entry.gid.into());
-        header.set_mtime(entry.mtime);
-        header.set_size(0);
-        let (kind, data, link): (EntryType, &[u8], Option<&str>) = match &entry.kind {
-            LayerEntryKind::Directory => (EntryType::Directory, b"", None),
-            LayerEntryKind::File(bytes) => (EntryType::Regular, bytes, None),
-            LayerEntryKind::Symlink(target) => (EntryType::Symlink, b"", Some(target)),
-            LayerEntryKind::HardLink(target) => (EntryType::Link, b"", Some(target)),
-            LayerEntryKind::Character(..) => (EntryType::Char, b"", None),
-            LayerEntryKind::Block(..) => (EntryType::Block, b"", None),
-            LayerEntryKind::Fifo => (EntryType::Fifo, b"", None),
+        let none: &[u8] = b"";
+        let (kind, data, link, device) = match &entry.kind {
+            LayerEntryKind::Directory => (Kind::Directory, none, "", (0, 0)),
+            LayerEntryKind::File(bytes) => (Kind::Regular, bytes.as_slice(), "", (0, 0)),
+            LayerEntryKind::Symlink(target) => (Kind::Symlink, none, target.as_str(), (0, 0)),
+            LayerEntryKind::HardLink(target) => (Kind::HardLink, none, target.as_str(), (0, 0)),
+            LayerEntryKind::Character(major, minor) => (Kind::Character, none, "", (*major, *minor)),
+            LayerEntryKind::Block(major, minor) => (Kind::Block, none, "", (*major, *minor)),
+            LayerEntryKind::Fifo => (Kind::Fifo, none, "", (0, 0)),
         };
-        header.set_entry_type(kind);
-        if let LayerEntryKind::Character(major, minor) | LayerEntryKind::Block(major, minor) = entry.kind {
-            header.set_device_major(major)?;
-            header.set_device_minor(minor)?;
-        }
-        match link {
-            Some(target) => builder.append_link(&mut header, &entry.path, Path::new(target))?,
-            None => {
-                header.set_size(data.len() as u64);
-                builder.append_data(&mut header, &entry.path, data)?;
-            }
-        }
+        let xattrs = entry.xattrs.iter().map(|(key, value)| (key.clone().into_bytes(), value.clone()));
+        let mut tar = TarWriter::new(&mut self.tar);
+        tar.entry(&Entry {
+            path: entry.path.clone().into_bytes(),
+            link: link.as_bytes().to_vec(),
+            kind,
+            size: data.len() as u64,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: (entry.mtime.cast_signed(), 0),
+            device,
+            xattrs: xattrs.collect(),
+        })?;
         // The end of the archive is written once, by `build`.
-        std::mem::forget(builder);
-        Ok(())
+        tar.content(data)
     }
 
     /// Ends the archive and compresses it.
@@ -200,7 +185,7 @@ impl LayerBuilder {
             return Err(failure);
         }
         self.tar.resize(self.tar.len() + 1024, 0);
-        Layer::from_tar(self.tar, compression)
+        Layer::from_tar(&self.tar, compression)
     }
 }
 
@@ -223,17 +208,10 @@ pub struct Layer {
 
 impl Layer {
     /// From a finished tar archive.
-    pub fn from_tar(tar: Vec<u8>, compression: Compression) -> io::Result<Self> {
-        let diff_id = digest_of(&tar);
-        let bytes = match compression {
-            Compression::None => tar,
-            Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-                encoder.write_all(&tar)?;
-                encoder.finish()?
-            }
-            Compression::Zstd => zstd::encode_all(tar.as_slice(), ZSTD_LEVEL)?,
-        };
+    pub fn from_tar(tar: &[u8], compression: Compression) -> io::Result<Self> {
+        let mut compressor = Compressor::new(Vec::new(), compression)?;
+        compressor.write_all(tar)?;
+        let (bytes, diff_id, _) = compressor.finish()?;
         Ok(Self { digest: digest_of(&bytes), bytes, compression, diff_id })
     }
 
