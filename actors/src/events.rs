@@ -3,9 +3,12 @@
 
 use std::collections::VecDeque;
 
+use bosun_filter::Filter;
 use bosun_storage::batch::Batch;
 use bosun_types::container::Any;
-use bosun_types::event::{Event, EventDelivery, EventRecord, EventSequence, EventStart, validate_topic};
+use bosun_types::event::{
+    Event, EventDelivery, EventFilter, EventRecord, EventSequence, EventStart, validate_topic,
+};
 use bosun_types::{NamespaceName, Result};
 
 use crate::core::{Shared, blocking};
@@ -13,22 +16,23 @@ use crate::core::{Shared, blocking};
 /// Events read at a time.
 const PAGE: usize = 256;
 
-/// What a subscriber wants; empty lists want everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventFilter {
-    /// Of these namespaces.
-    pub namespaces: Option<Vec<NamespaceName>>,
-    /// Whose topic starts with one of these.
-    pub topics: Vec<String>,
+/// What a subscriber wants, ready to be asked.
+struct Wish {
+    asked: EventFilter,
+    filter: Filter,
 }
 
-impl EventFilter {
-    /// Whether it wants this one.
-    pub fn wants(&self, record: &EventRecord) -> bool {
-        let namespace = self.namespaces.as_ref().is_none_or(|names| names.contains(&record.namespace));
-        namespace
-            && (self.topics.is_empty()
-                || self.topics.iter().any(|topic| record.event.topic().starts_with(topic.as_str())))
+impl Wish {
+    fn new(asked: EventFilter) -> Result<Self> {
+        Ok(Self { filter: Filter::parse_all(&asked.filters)?, asked })
+    }
+
+    fn wants(&self, record: &EventRecord) -> bool {
+        let Self { asked: EventFilter { namespaces, topics, .. }, filter } = self;
+        namespaces.as_ref().is_none_or(|names| names.contains(&record.namespace))
+            && (topics.is_empty()
+                || topics.iter().any(|topic| record.event.topic().starts_with(topic.as_str())))
+            && filter.matches(record)
     }
 }
 
@@ -43,8 +47,14 @@ impl EventsHandle {
         Self { core }
     }
 
-    /// Starts a subscription.
-    pub async fn subscribe(&self, filter: EventFilter, start: EventStart) -> Result<EventStream> {
+    /// Starts a subscription that ends behind the position `until`; 0: it goes on. InvalidArgument: a filter is none (EVT-8).
+    pub async fn subscribe(
+        &self,
+        filter: EventFilter,
+        start: EventStart,
+        until: EventSequence,
+    ) -> Result<EventStream> {
+        let wish = Wish::new(filter)?;
         let head = self.core.store.event_head();
         let next = match start {
             EventStart::Now => head + 1,
@@ -66,7 +76,8 @@ impl EventsHandle {
                 .await?
             }
         };
-        Ok(EventStream { core: self.core.clone(), filter, next, ready: VecDeque::new() })
+        let until = if until == 0 { EventSequence::MAX } else { until };
+        Ok(EventStream { core: self.core.clone(), wish, next, until, ready: VecDeque::new() })
     }
 
     /// EVT-1: a client's own event, stamped with time and namespace.
@@ -87,18 +98,22 @@ impl EventsHandle {
 /// A subscription.
 pub struct EventStream {
     core: Shared,
-    filter: EventFilter,
+    wish: Wish,
     next: EventSequence,
+    until: EventSequence,
     ready: VecDeque<EventDelivery>,
 }
 
 impl EventStream {
-    /// The next delivery; waits for one. `None` when the daemon stops.
+    /// The next delivery; waits for one. `None` behind the last position wanted, and when the daemon stops.
     pub async fn next(&mut self) -> Result<Option<EventDelivery>> {
         let mut head = self.core.store.watch_events();
         loop {
             if let Some(delivery) = self.ready.pop_front() {
                 return Ok(Some(delivery));
+            }
+            if self.next > self.until {
+                return Ok(None);
             }
             if *head.borrow_and_update() >= self.next {
                 self.read_page().await?;
@@ -116,8 +131,12 @@ impl EventStream {
             self.next = page.oldest_kept;
         }
         for record in page.events {
+            if record.sequence > self.until {
+                self.next = record.sequence;
+                break;
+            }
             self.next = record.sequence + 1;
-            if self.filter.wants(&record) {
+            if self.wish.wants(&record) {
                 self.ready.push_back(EventDelivery::Event(record));
             }
         }

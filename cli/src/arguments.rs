@@ -1,11 +1,15 @@
 //! The words of the command line. Every sub-command teaches itself: what it does, its flags, examples.
 
+mod events;
+mod filter;
 mod process;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+pub use self::events::Events;
+pub use self::filter::Filter;
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
 
 /// Run and supervise containers with bosund.
@@ -127,7 +131,7 @@ pub struct Pull {
 /// List and manage images.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun images\n  bosun images import app.tar\n  docker save app | bosun images import -\n  bosun images rm registry.local:5000/team/app:1.2"
+    after_help = "EXAMPLES:\n  bosun images\n  bosun images -f name~=busybox -f labels.team==web\n  bosun images import app.tar\n  docker save app | bosun images import -\n  bosun images rm registry.local:5000/team/app:1.2\n\nFILTER FIELDS: name, target.digest, target.mediatype, labels.KEY"
 )]
 pub struct Images {
     /// What to do [default: ls].
@@ -136,6 +140,9 @@ pub struct Images {
     /// Print names only.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Which.
+    #[command(flatten)]
+    pub filter: Filter,
 }
 
 /// What to do with images.
@@ -147,6 +154,9 @@ pub enum ImagesCommand {
         /// Print names only.
         #[arg(short, long)]
         quiet: bool,
+        /// Which.
+        #[command(flatten)]
+        filter: Filter,
     },
     /// Read an OCI layout (tar or directory) or a `docker save` tar; `-` reads standard input.
     Import {
@@ -174,7 +184,9 @@ pub enum ImagesCommand {
 
 /// List containers.
 #[derive(Args)]
-#[command(after_help = "EXAMPLES:\n  bosun ps\n  bosun ps -a --json\n  bosun ps -q | xargs bosun kill")]
+#[command(
+    after_help = "EXAMPLES:\n  bosun ps\n  bosun ps -a --json\n  bosun ps -f 'labels.tier==web,image~=nginx'\n  bosun ps -q | xargs bosun kill\n\nFILTER FIELDS: id, image, runtime.name, snapshotter, snapshotkey, labels.KEY"
+)]
 pub struct Ps {
     /// Ended ones and those without a task too.
     #[arg(short, long)]
@@ -182,6 +194,9 @@ pub struct Ps {
     /// Print names only.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Which.
+    #[command(flatten)]
+    pub filter: Filter,
 }
 
 /// Change limits.
@@ -258,40 +273,27 @@ pub struct Rm {
     pub keep_snapshot: bool,
 }
 
-/// Show events.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun events\n  bosun events --since 1 --no-follow\n  bosun events --topic /tasks/exit --json\n  bosun events --since 2026-11-24T08:00:00Z --all-namespaces\n\nEvents are kept: --since takes a sequence number or a time, so nothing is missed between two looks."
-)]
-pub struct Events {
-    /// Start at a sequence number, a time (RFC 3339) or an age (10m) [default: now].
-    #[arg(long)]
-    pub since: Option<String>,
-    /// Only topics that start with this; repeatable.
-    #[arg(long)]
-    pub topic: Vec<String>,
-    /// End when everything there is has been shown.
-    #[arg(long)]
-    pub no_follow: bool,
-    /// Of all namespaces.
-    #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
-}
-
 /// List and manage namespaces.
 #[derive(Args)]
 pub struct Namespaces {
     /// What to do [default: ls].
     #[command(subcommand)]
     pub command: Option<NamespacesCommand>,
+    /// Which.
+    #[command(flatten)]
+    pub filter: Filter,
 }
 
 /// What to do with namespaces.
 #[derive(Subcommand)]
 pub enum NamespacesCommand {
     /// List namespaces.
-    #[command(alias = "list")]
-    Ls,
+    #[command(alias = "list", after_help = "FILTER FIELDS: name, labels.KEY")]
+    Ls {
+        /// Which.
+        #[command(flatten)]
+        filter: Filter,
+    },
     /// Make one.
     Create {
         /// Its name.
@@ -314,13 +316,21 @@ pub struct Operations {
     /// What to do [default: ls].
     #[command(subcommand)]
     pub command: Option<OperationsCommand>,
+    /// Which.
+    #[command(flatten)]
+    pub filter: Filter,
 }
 
 /// What to do with operations.
 #[derive(Subcommand)]
 pub enum OperationsCommand {
     /// List operations that are under way or parked.
-    Ls,
+    #[command(after_help = "FILTER FIELDS: id, namespace, kind, state")]
+    Ls {
+        /// Which.
+        #[command(flatten)]
+        filter: Filter,
+    },
     /// Try a parked one again.
     Retry {
         /// Its number.
@@ -358,7 +368,7 @@ mod tests {
     #[test]
     fn ps_a_is_all() {
         let parsed = Arguments::parse_from(["bosun", "ps", "-aq", "-n", "web"]);
-        assert!(matches!(parsed.command, Command::Ps(Ps { all: true, quiet: true })));
+        assert!(matches!(parsed.command, Command::Ps(Ps { all: true, quiet: true, .. })));
         assert_eq!(parsed.namespace, "web");
     }
 }

@@ -89,6 +89,9 @@ struct Page {
   # `next` of the part before; null or empty: from the start.
   limit @1 :UInt32;
   # Most items; 0: as many as fit in one message. The daemon may give fewer.
+  filters @2 :List(Text);
+  # Only items that one of these matches, in containerd's grammar (docs/protocol/filters.md); none: all. The same with each page.
+  # Errors: invalidArgument, with the place marked.
 }
 
 struct NextPage {

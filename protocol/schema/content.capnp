@@ -21,7 +21,8 @@ interface Content {
   # Opens or resumes an ingest; write from `status.offset` on. `total` 0 and `expected` null: not known. Errors: unavailable while
   # another writer has it open.
 
-  statuses @6 () -> (error :Common.Error, statuses :List(IngestStatus));
+  statuses @6 (filters :List(Text)) -> (error :Common.Error, statuses :List(IngestStatus));
+  # Unfinished writes; the filters' field is `ref`.
 
   abort @7 (reference :Text) -> (error :Common.Error);
 }

@@ -5,8 +5,9 @@
 using Common = import "common.capnp";
 
 interface Events {
-  subscribe @0 (filter :EventFilter, start :EventStart) -> (error :Common.Error, cursor :EventCursor);
-  # After a disconnect subscribe again from the sequence that follows the last one seen: nothing is lost.
+  subscribe @0 (filter :EventFilter, start :EventStart, until :UInt64) -> (error :Common.Error, cursor :EventCursor);
+  # After a disconnect subscribe again from the sequence that follows the last one seen: nothing is lost. `until`: the cursor ends
+  # behind this position; 0: it goes on. Errors: invalidArgument (a filter).
 
   publish @1 (namespace :Text, topic :Text, payload :Common.Any) -> (error :Common.Error);
   # Durable when it returns. Errors: invalidArgument (topic, namespace).
@@ -23,6 +24,8 @@ struct EventFilter {
   # Null: all that the capability reaches.
   topics @1 :List(Text);
   # Prefixes; none: every topic.
+  filters @2 :List(Text);
+  # One must match, in containerd's grammar (docs/protocol/filters.md): fields `namespace`, `topic`, `event.<field>`; none: all.
 }
 
 struct EventStart {

@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod deaths;
 mod events;
+mod filters;
 mod registry;
 mod restart;
 mod security;

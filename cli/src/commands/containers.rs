@@ -32,7 +32,7 @@ struct Row<'a> {
 pub async fn ps(context: &Context, options: &Ps) -> anyhow::Result<()> {
     let namespace = context.namespace();
     let containers = namespace.containers();
-    let (records, tasks) = tokio::try_join!(containers.list(), namespace.tasks())?;
+    let (records, tasks) = tokio::try_join!(containers.list_where(&options.filter), namespace.tasks())?;
     let tasks: BTreeMap<&str, &ProcessInfo> =
         tasks.iter().filter(|task| task.exec.is_none()).map(|task| (task.container.as_str(), task)).collect();
     let rows: Vec<Row<'_>> = records

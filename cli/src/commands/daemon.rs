@@ -50,10 +50,14 @@ fn describe(node: &TreeNode) -> String {
 
 /// Lists or retries operations.
 pub async fn operations(context: &Context, options: Operations) -> anyhow::Result<()> {
-    if let Some(OperationsCommand::Retry { id }) = options.command {
-        return Ok(context.client.retry_operation(OperationId(id)).await?);
-    }
-    let operations = context.client.operations().await?;
+    let filter = match &options.command {
+        Some(OperationsCommand::Retry { id }) => {
+            return Ok(context.client.retry_operation(OperationId(*id)).await?);
+        }
+        Some(OperationsCommand::Ls { filter }) => filter,
+        None => &options.filter,
+    };
+    let operations = context.client.operations_where(filter).await?;
     if context.json {
         return output::json(&operations);
     }

@@ -24,35 +24,19 @@ pub async fn events(context: &Context, options: &Events) -> anyhow::Result<()> {
     let filter = EventFilter {
         namespaces: (!options.all_namespaces).then(|| vec![context.namespace_name.clone()]),
         topics: options.topic.clone(),
+        filters: options.filter.filters.clone(),
     };
-    // Without following, the end is where the log's head was: everything is asked for, and filtered here, to see it pass.
-    let asked =
-        if options.no_follow { EventFilter { namespaces: None, topics: Vec::new() } } else { filter.clone() };
-    let mut stream = context.client.events().subscribe(asked, start).await?;
+    let until = if options.no_follow { head } else { 0 };
+    let mut stream = context.client.events().read(filter, start, until).await?;
     while let Some(delivery) = stream.next().await {
         match delivery? {
             EventDelivery::Missed { from, to } => {
                 output::note(format!("events {from} to {to} are no longer kept"))
             }
-            EventDelivery::Event(event) => {
-                let last = options.no_follow && event.sequence >= head;
-                if !options.no_follow || wanted(&filter, &event) {
-                    print(context, &event)?;
-                }
-                if last {
-                    break;
-                }
-            }
+            EventDelivery::Event(event) => print(context, &event)?,
         }
     }
     Ok(())
-}
-
-fn wanted(filter: &EventFilter, event: &EventRecord) -> bool {
-    let namespace = filter.namespaces.as_ref().is_none_or(|names| names.contains(&event.namespace));
-    namespace
-        && (filter.topics.is_empty()
-            || filter.topics.iter().any(|topic| event.event.topic().starts_with(topic.as_str())))
 }
 
 fn print(context: &Context, event: &EventRecord) -> anyhow::Result<()> {

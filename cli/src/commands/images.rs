@@ -9,7 +9,7 @@ use bosun_types::transfer::ImportRequest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::pull;
-use crate::arguments::{Images, ImagesCommand};
+use crate::arguments::{Filter, Images, ImagesCommand};
 use crate::context::Context;
 use crate::output;
 
@@ -19,8 +19,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Does what the words say.
 pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
     match options.command {
-        None => list(context, options.quiet).await,
-        Some(ImagesCommand::Ls { quiet }) => list(context, quiet).await,
+        None => list(context, options.quiet, &options.filter).await,
+        Some(ImagesCommand::Ls { quiet, filter }) => list(context, quiet, &filter).await,
         Some(ImagesCommand::Import { source, base_name, platform, no_unpack }) => {
             let request = ImportRequest {
                 base_name,
@@ -39,8 +39,8 @@ pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
     }
 }
 
-async fn list(context: &Context, quiet: bool) -> anyhow::Result<()> {
-    let images = context.namespace().images().list().await?;
+async fn list(context: &Context, quiet: bool, filter: &Filter) -> anyhow::Result<()> {
+    let images = context.namespace().images().list_where(filter).await?;
     if context.json {
         return output::json(&images);
     }

@@ -2,14 +2,15 @@
 
 use bosun_types::NamespaceName;
 
-use crate::arguments::{Namespaces, NamespacesCommand};
+use crate::arguments::{Filter, Namespaces, NamespacesCommand};
 use crate::context::{self, Context};
 use crate::output;
 
 /// Does what the words say.
 pub async fn namespaces(context: &Context, options: Namespaces) -> anyhow::Result<()> {
     match options.command {
-        None | Some(NamespacesCommand::Ls) => list(context).await,
+        None => list(context, &options.filter).await,
+        Some(NamespacesCommand::Ls { filter }) => list(context, &filter).await,
         Some(NamespacesCommand::Create { name, label }) => {
             let name: NamespaceName = name.parse()?;
             context.client.create_namespace(name.clone(), context::labels(&label)?).await?;
@@ -25,8 +26,8 @@ pub async fn namespaces(context: &Context, options: Namespaces) -> anyhow::Resul
     }
 }
 
-async fn list(context: &Context) -> anyhow::Result<()> {
-    let records = context.client.namespaces().await?;
+async fn list(context: &Context, filter: &Filter) -> anyhow::Result<()> {
+    let records = context.client.namespaces_where(filter).await?;
     if context.json {
         return output::json(&records);
     }

@@ -1,5 +1,6 @@
 //! Containers: metadata, and the way to their tasks.
 
+use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, write_texts};
 use bosun_types::container::ContainerRecord;
@@ -42,10 +43,16 @@ impl Containers {
 
     /// All of them, ordered by id.
     pub async fn list(&self) -> Result<Vec<ContainerRecord>> {
+        self.list_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `id`, `image`, `runtime.name`, `snapshotter`, `snapshotkey`, `labels.<key>`.
+    pub async fn list_where(&self, filters: impl Into<Filters>) -> Result<Vec<ContainerRecord>> {
+        let filters = filters.into();
         let namespace = self.namespace.clone();
         self.driver
             .call(move |session| async move {
-                all_pages!(session.scope(&namespace).containers, list_request, get_records)
+                all_pages!(session.scope(&namespace).containers, list_request, get_records, filters)
             })
             .await
     }

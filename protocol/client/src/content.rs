@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bosun_filter::Filters;
 use bosun_protocol::common_capnp::byte_sink;
-use bosun_protocol::convert::{pair_count, read_list, write_pairs};
+use bosun_protocol::convert::{length, pair_count, read_list, write_pairs, write_texts};
 use bosun_protocol::{Wire, content_capnp};
 use bosun_types::content::{ContentRecord, IngestStatus};
 use bosun_types::{Digest, Error, Labels, NamespaceName, Result};
@@ -55,10 +56,16 @@ impl Content {
 
     /// All of them, ordered by digest.
     pub async fn list(&self) -> Result<Vec<ContentRecord>> {
+        self.list_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `digest`, `labels.<key>`.
+    pub async fn list_where(&self, filters: impl Into<Filters>) -> Result<Vec<ContentRecord>> {
+        let filters = filters.into();
         let namespace = self.namespace.clone();
         self.driver
             .call(move |session| async move {
-                all_pages!(session.scope(&namespace).content, list_request, get_records)
+                all_pages!(session.scope(&namespace).content, list_request, get_records, filters)
             })
             .await
     }
@@ -148,7 +155,17 @@ impl Content {
 
     /// Unfinished ingests.
     pub async fn statuses(&self) -> Result<Vec<IngestStatus>> {
-        on_content!(self, |content, results| content.statuses_request() => read_list(results.get_statuses())?)
+        self.statuses_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: field `ref`.
+    pub async fn statuses_where(&self, filters: impl Into<Filters>) -> Result<Vec<IngestStatus>> {
+        let filters = filters.into();
+        on_content!(self, |content, results| {
+            let mut request = content.statuses_request();
+            write_texts(filters.texts(), request.get().init_filters(length(filters.texts())));
+            request
+        } => read_list(results.get_statuses())?)
     }
 
     /// Removes an unfinished ingest.

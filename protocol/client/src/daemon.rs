@@ -1,5 +1,6 @@
 //! The daemon itself: connect, version, status, the supervision tree, namespaces, operations.
 
+use bosun_filter::Filters;
 use bosun_protocol::convert::{pair_count, write_pairs};
 use bosun_protocol::daemon_capnp::bosun;
 use bosun_protocol::{Wire, limits};
@@ -48,14 +49,18 @@ impl Version {
     }
 }
 
-/// Collects all pages of a list. `$list` sends one page's request given the place to go on from.
+/// Collects all pages of a list of what the filters want.
 macro_rules! all_pages {
-    ($client:expr, $method:ident, $records:ident) => {{
+    ($client:expr, $method:ident, $records:ident, $filters:expr) => {{
+        let filters: bosun_filter::Filters = $filters;
         let mut all = Vec::new();
         let mut after = String::new();
         loop {
             let mut request = $client.$method();
-            request.get().init_page().set_after(after.as_str());
+            let mut page = request.get().init_page();
+            page.set_after(after.as_str());
+            let texts = page.init_filters(bosun_protocol::convert::length(filters.texts()));
+            bosun_protocol::convert::write_texts(filters.texts(), texts);
             $crate::failure::answer!(results, request);
             all.extend(bosun_protocol::convert::read_list(results.$records())?);
             let page = results.get_page()?;
@@ -111,8 +116,14 @@ impl Client {
 
     /// Every namespace, ordered by name.
     pub async fn namespaces(&self) -> Result<Vec<NamespaceRecord>> {
+        self.namespaces_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `name`, `labels.<key>`.
+    pub async fn namespaces_where(&self, filters: impl Into<Filters>) -> Result<Vec<NamespaceRecord>> {
+        let filters = filters.into();
         self.driver
-            .call(|session| async move { all_pages!(session.bosun(), namespaces_request, get_records) })
+            .call(|session| async move { all_pages!(session.bosun(), namespaces_request, get_records, filters) })
             .await
     }
 
@@ -163,8 +174,14 @@ impl Client {
 
     /// Operations that are open or parked.
     pub async fn operations(&self) -> Result<Vec<OperationRecord>> {
+        self.operations_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `id`, `namespace`, `kind`, `state`.
+    pub async fn operations_where(&self, filters: impl Into<Filters>) -> Result<Vec<OperationRecord>> {
+        let filters = filters.into();
         self.driver
-            .call(|session| async move { all_pages!(session.bosun(), operations_request, get_records) })
+            .call(|session| async move { all_pages!(session.bosun(), operations_request, get_records, filters) })
             .await
     }
 

@@ -1,25 +1,15 @@
 //! Events: subscribe and publish.
 
-use bosun_protocol::convert::event::write_filter;
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, event_capnp};
 use bosun_types::container::Any;
-use bosun_types::event::{EventDelivery, EventStart};
+use bosun_types::event::{EventDelivery, EventFilter, EventSequence, EventStart};
 use bosun_types::{NamespaceName, Result, Timestamp};
 
 use crate::driver::Driver;
 use crate::failure::{Failure, answer, results};
 use crate::incoming::{Feed, Incoming, follow};
 use crate::session::Session;
-
-/// Which events are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventFilter {
-    /// `None`: every namespace that is reached.
-    pub namespaces: Option<Vec<NamespaceName>>,
-    /// Topic prefixes; none: every topic.
-    pub topics: Vec<String>,
-}
 
 /// The events of the daemon, or of one namespace.
 #[derive(Clone)]
@@ -40,7 +30,17 @@ impl Events {
     /// Follows the events from `start` on; nothing published after this returns is missed, and a lost connection is taken up
     /// again behind the last one seen.
     pub async fn subscribe(&self, filter: EventFilter, start: EventStart) -> Result<Incoming<EventDelivery>> {
-        let feed = Subscription { namespace: self.namespace.clone(), filter, start, opened: false };
+        self.read(filter, start, 0).await
+    }
+
+    /// As [`Self::subscribe`], and ends behind the position `until`; 0: it goes on.
+    pub async fn read(
+        &self,
+        filter: EventFilter,
+        start: EventStart,
+        until: EventSequence,
+    ) -> Result<Incoming<EventDelivery>> {
+        let feed = Subscription { namespace: self.namespace.clone(), filter, start, until, opened: false };
         follow(&self.driver, feed).await
     }
 
@@ -72,6 +72,7 @@ struct Subscription {
     namespace: Option<NamespaceName>,
     filter: EventFilter,
     start: EventStart,
+    until: EventSequence,
     opened: bool,
 }
 
@@ -82,8 +83,8 @@ impl Feed for Subscription {
     async fn open(&mut self, session: &Session) -> Result<Self::Cursor, Failure> {
         let mut request = events_of(session, self.namespace.as_ref()).subscribe_request();
         let mut params = request.get();
-        let namespaces = self.filter.namespaces.as_deref();
-        write_filter(namespaces, &self.filter.topics, params.reborrow().init_filter());
+        self.filter.write(params.reborrow().init_filter());
+        params.set_until(self.until);
         self.start.write(params.init_start());
         answer!(results, request);
         if !self.opened && self.start == EventStart::Now {

@@ -1,5 +1,6 @@
 //! Image records.
 
+use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, write_texts};
 use bosun_types::image::ImageRecord;
@@ -49,10 +50,16 @@ impl Images {
 
     /// All of them, ordered by name.
     pub async fn list(&self) -> Result<Vec<ImageRecord>> {
+        self.list_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `name`, `target.digest`, `target.mediatype`, `labels.<key>`.
+    pub async fn list_where(&self, filters: impl Into<Filters>) -> Result<Vec<ImageRecord>> {
+        let filters = filters.into();
         let namespace = self.namespace.clone();
         self.driver
             .call(move |session| async move {
-                all_pages!(session.scope(&namespace).images, list_request, get_records)
+                all_pages!(session.scope(&namespace).images, list_request, get_records, filters)
             })
             .await
     }

@@ -17,6 +17,8 @@
 //! a private thread (`docs/adr/0009-client-threading.md`). Nouns are addresses, not connections: when the daemon restarts,
 //! the next call connects again, and waits, event and progress streams go on by themselves.
 //!
+//! - Lists can be narrowed: `containers.list_where(field("image").matches("busybox").and(label("tier").equals("web")))`, or a text in
+//!   containerd's grammar, `"image~=busybox,labels.tier==web"`.
 //! - Data is [`bosun_types`]'s, in and out; errors are [`bosun_types::Error`], unchanged from where they arose.
 //! - Dropping a future cancels its call. The daemon finishes what it has begun.
 //! - Every call has a deadline ([`ConnectOptions::call_deadline`]); waits and streams have none.
@@ -40,11 +42,13 @@ mod task;
 mod transfers;
 mod upload;
 
+pub use bosun_filter::{Expression, FieldPath, Filters, field, label};
+pub use bosun_types::event::EventFilter;
 pub use bosun_types::{Error, ErrorClass, Result};
 pub use containers::{Container, Containers};
 pub use content::{Content, ContentWriter};
 pub use daemon::{Client, Version};
-pub use events::{EventFilter, Events};
+pub use events::Events;
 pub use images::Images;
 pub use incoming::Incoming;
 pub use namespace::Namespace;

@@ -1,5 +1,6 @@
 //! A namespace: the way to everything in it.
 
+use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_types::NamespaceName;
 use bosun_types::Result;
@@ -58,10 +59,16 @@ impl Namespace {
 
     /// The init of each task, ordered by container.
     pub async fn tasks(&self) -> Result<Vec<ProcessInfo>> {
+        self.tasks_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `container`, `exec`, `pid`, `status`.
+    pub async fn tasks_where(&self, filters: impl Into<Filters>) -> Result<Vec<ProcessInfo>> {
+        let filters = filters.into();
         let name = self.name.clone();
         self.driver
             .call(move |session| async move {
-                all_pages!(session.scope(&name).namespace, tasks_request, get_infos)
+                all_pages!(session.scope(&name).namespace, tasks_request, get_infos, filters)
             })
             .await
     }

@@ -1,5 +1,6 @@
 //! Snapshots of one snapshotter.
 
+use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{pair_count, read_list, write_pairs};
 use bosun_types::mount::Mount;
@@ -117,11 +118,17 @@ impl Snapshots {
 
     /// All of them, ordered by key.
     pub async fn list(&self) -> Result<Vec<SnapshotRecord>> {
+        self.list_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `name`, `parent`, `kind`, `labels.<key>`.
+    pub async fn list_where(&self, filters: impl Into<Filters>) -> Result<Vec<SnapshotRecord>> {
+        let filters = filters.into();
         let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
         self.driver
             .call(move |session| async move {
                 let snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
-                all_pages!(snapshots, list_request, get_records)
+                all_pages!(snapshots, list_request, get_records, filters)
             })
             .await
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bosun_filter::Filters;
 use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, transfer_capnp};
@@ -69,10 +70,16 @@ impl Transfers {
 
     /// Those that the daemon knows of: under way and recent.
     pub async fn list(&self) -> Result<Vec<TransferProgress>> {
+        self.list_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `id`, `subject`, `state`.
+    pub async fn list_where(&self, filters: impl Into<Filters>) -> Result<Vec<TransferProgress>> {
+        let filters = filters.into();
         let namespace = self.namespace.clone();
         self.driver
             .call(move |session| async move {
-                all_pages!(session.scope(&namespace).transfers, list_request, get_transfers)
+                all_pages!(session.scope(&namespace).transfers, list_request, get_transfers, filters)
             })
             .await
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use capnp_rpc::new_client;
 
 use crate::connection::{Fault, Held};
-use crate::page::{Wanted, label_bytes, paged};
+use crate::page::{Wanted, label_bytes, paged, read_filter};
 use crate::reply;
 
 type Done = Result<(), capnp::Error>;
@@ -142,11 +142,17 @@ impl content::Server for Content {
 
     async fn statuses(
         self: Rc<Self>,
-        _: content::StatusesParams,
+        params: content::StatusesParams,
         mut results: content::StatusesResults,
     ) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("content.statuses", async move { Ok(handle.statuses().await?) }).await?;
+        let work = async move {
+            let filter = read_filter(params.get()?.get_filters())?;
+            let mut all = handle.statuses().await?;
+            all.retain(|status| filter.matches(status));
+            Ok(all)
+        };
+        let outcome = self.held.call("content.statuses", work).await?;
         reply!(results, outcome, |all, out| write_list(&all, out.init_statuses(length(&all))))
     }
 

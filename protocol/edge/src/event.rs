@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use bosun_actors::events::{EventFilter, EventStream, EventsHandle};
+use bosun_actors::events::{EventStream, EventsHandle};
 use bosun_protocol::Wire;
-use bosun_protocol::convert::event::read_filter;
 use bosun_protocol::convert::{length, read_parsed, read_text, write_list};
 use bosun_protocol::event_capnp::{event_cursor, events};
 use bosun_types::container::Any;
-use bosun_types::event::{EventDelivery, EventStart};
+use bosun_types::event::{EventDelivery, EventFilter, EventStart};
 use bosun_types::{Error, NamespaceName};
 use capnp_rpc::new_client;
 
@@ -44,16 +43,13 @@ impl events::Server for Events {
         let this = Rc::clone(&self);
         let work = async move {
             let params = params.get()?;
-            let (asked, topics) = read_filter(params.get_filter()?)?;
+            let mut filter = EventFilter::read(params.get_filter()?)?;
             let start = EventStart::read(params.get_start()?)?;
-            let namespaces = match &this.only {
-                None => asked,
-                Some(only) => {
-                    let wanted = asked.is_none_or(|names| names.contains(only));
-                    Some(if wanted { vec![only.clone()] } else { Vec::new() })
-                }
-            };
-            Ok(this.handle.subscribe(EventFilter { namespaces, topics }, start).await?)
+            if let Some(only) = &this.only {
+                let wanted = filter.namespaces.is_none_or(|names| names.contains(only));
+                filter.namespaces = Some(if wanted { vec![only.clone()] } else { Vec::new() });
+            }
+            Ok(this.handle.subscribe(filter, start, params.get_until()).await?)
         };
         let outcome = self.held.call("event.subscribe", work).await?;
         reply!(results, outcome, |stream, out| {

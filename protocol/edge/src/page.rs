@@ -1,5 +1,6 @@
-//! Lists in pages: as many records as fit in a message.
+//! Lists in pages: as many records as fit in a message, of those that the filters want.
 
+use bosun_filter::{Fields, Filter};
 use bosun_protocol::common_capnp::{next_page, page};
 use bosun_protocol::limits::{PAGE_BYTES, PAGE_RECORDS_MAX};
 use bosun_types::Result;
@@ -11,6 +12,7 @@ use crate::connection::Fault;
 pub(crate) struct Wanted {
     after: String,
     limit: usize,
+    filter: Filter,
 }
 
 impl Wanted {
@@ -19,8 +21,16 @@ impl Wanted {
             0 => PAGE_RECORDS_MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX).min(PAGE_RECORDS_MAX),
         };
-        Ok(Self { after: bosun_protocol::convert::read_text(from.get_after())?, limit })
+        let after = bosun_protocol::convert::read_text(from.get_after())?;
+        Ok(Self { after, limit, filter: read_filter(from.get_filters())? })
     }
+}
+
+/// Reads the filters of a list.
+pub(crate) fn read_filter(
+    from: capnp::Result<capnp::text_list::Reader<'_>>,
+) -> std::result::Result<Filter, Fault> {
+    Ok(Filter::parse_all(&bosun_protocol::convert::read_texts(from)?)?)
 }
 
 /// One page, and where the next one goes on.
@@ -63,14 +73,16 @@ impl<T> Paged<T> {
     }
 }
 
-/// As [`Paged::cut`], of what a handle answered.
-pub(crate) fn paged<T>(
+/// As [`Paged::cut`], of what a handle answered and the filters want.
+pub(crate) fn paged<T: Fields>(
     all: Result<Vec<T>>,
     wanted: &Wanted,
     key: impl Fn(&T) -> String,
     bytes: impl Fn(&T) -> usize,
 ) -> std::result::Result<Paged<T>, Fault> {
-    Ok(Paged::cut(all?, wanted, key, bytes))
+    let mut all = all?;
+    all.retain(|record| wanted.filter.matches(record));
+    Ok(Paged::cut(all, wanted, key, bytes))
 }
 
 /// About what labels take.
@@ -84,7 +96,7 @@ mod tests {
 
     fn walk(all: &[u32], limit: usize, bytes: usize) -> (Vec<u32>, usize) {
         let (mut seen, mut pages) = (Vec::new(), 0);
-        let mut wanted = Wanted { after: String::new(), limit };
+        let mut wanted = Wanted { after: String::new(), limit, filter: Filter::default() };
         loop {
             let page = Paged::cut(all.to_vec(), &wanted, |n| format!("{n:05}"), |_| bytes);
             seen.extend(&page.records);

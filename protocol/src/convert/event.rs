@@ -1,7 +1,7 @@
 //! `event.capnp`: every topic in one flat struct, and what a subscriber asks and gets.
 
 use bosun_types::container::Any;
-use bosun_types::event::{Event, EventDelivery, EventRecord, EventStart};
+use bosun_types::event::{Event, EventDelivery, EventFilter, EventRecord, EventStart};
 use bosun_types::task::ExitStatus;
 use bosun_types::{NamespaceName, Result, Timestamp};
 
@@ -292,28 +292,29 @@ impl Wire for EventDelivery {
     }
 }
 
-/// Fills a filter. `None`: every namespace the capability reaches.
-pub fn write_filter(
-    namespaces: Option<&[NamespaceName]>,
-    topics: &[String],
-    mut to: wire::event_filter::Builder<'_>,
-) {
-    if let Some(namespaces) = namespaces {
-        let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
-        write_texts(&names, to.reborrow().init_namespaces(length(&names)));
-    }
-    write_texts(topics, to.init_topics(length(topics)));
-}
+impl Wire for EventFilter {
+    type Struct = wire::event_filter::Owned;
 
-/// Reads a filter: namespaces and topic prefixes.
-pub fn read_filter(
-    from: wire::event_filter::Reader<'_>,
-) -> Result<(Option<Vec<NamespaceName>>, Vec<String>)> {
-    let namespaces = if from.has_namespaces() {
-        let names = read_texts(from.get_namespaces())?;
-        Some(names.into_iter().map(NamespaceName::new).collect::<Result<_>>()?)
-    } else {
-        None
-    };
-    Ok((namespaces, read_texts(from.get_topics())?))
+    fn write(&self, mut to: wire::event_filter::Builder<'_>) {
+        if let Some(namespaces) = &self.namespaces {
+            let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
+            write_texts(&names, to.reborrow().init_namespaces(length(&names)));
+        }
+        write_texts(&self.topics, to.reborrow().init_topics(length(&self.topics)));
+        write_texts(&self.filters, to.init_filters(length(&self.filters)));
+    }
+
+    fn read(from: wire::event_filter::Reader<'_>) -> Result<Self> {
+        let namespaces = if from.has_namespaces() {
+            let names = read_texts(from.get_namespaces())?;
+            Some(names.into_iter().map(NamespaceName::new).collect::<Result<_>>()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            namespaces,
+            topics: read_texts(from.get_topics())?,
+            filters: read_texts(from.get_filters())?,
+        })
+    }
 }

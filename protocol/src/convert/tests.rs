@@ -483,14 +483,13 @@ fn a_topic_of_a_newer_daemon_is_kept_as_custom() {
 }
 
 #[test]
-fn filters_round_trip() {
+fn event_filters_round_trip() {
     for namespaces in [None, Some(vec![]), Some(vec![id::<NamespaceName>("web")])] {
-        let mut message = capnp::message::Builder::new_default();
-        let mut root: crate::event_capnp::event_filter::Builder<'_> = message.init_root();
-        let topics = vec!["/tasks".to_owned()];
-        super::event::write_filter(namespaces.as_deref(), &topics, root.reborrow());
-        let back = super::event::read_filter(root.into_reader()).expect("reads");
-        assert_eq!(back, (namespaces, topics));
+        round_trips(bosun_types::event::EventFilter {
+            namespaces,
+            topics: vec!["/tasks".to_owned()],
+            filters: vec!["event.id==a".to_owned(), String::new()],
+        });
     }
 }
 

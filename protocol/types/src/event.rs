@@ -132,6 +132,17 @@ pub fn validate_topic(topic: &str) -> Result<()> {
     })
 }
 
+/// Which events are wanted: all three must agree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of these namespaces; `None`: every one that is reached.
+    pub namespaces: Option<Vec<NamespaceName>>,
+    /// Whose topic starts with one of these; none: every topic.
+    pub topics: Vec<String>,
+    /// That one of these matches (EVT-8, FLT-1); none: all.
+    pub filters: Vec<String>,
+}
+
 /// Where a subscription starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventStart {

@@ -6,10 +6,14 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bosun-types", &[]),
     ("bosun-faults", &[]),
+    ("bosun-filter", &["bosun-types"]),
     ("bosun-protocol", &["bosun-types"]),
-    ("bosun-client", &["bosun-types", "bosun-protocol"]),
-    ("bosun-edge", &["bosun-types", "bosun-protocol", "bosun-actors"]),
-    ("bosun-actors", &["bosun-types", "bosun-storage", "bosun-registry", "bosun-runtime", "bosun-faults"]),
+    ("bosun-client", &["bosun-types", "bosun-filter", "bosun-protocol"]),
+    ("bosun-edge", &["bosun-types", "bosun-filter", "bosun-protocol", "bosun-actors"]),
+    (
+        "bosun-actors",
+        &["bosun-types", "bosun-filter", "bosun-storage", "bosun-registry", "bosun-runtime", "bosun-faults"],
+    ),
     ("bosun-storage", &["bosun-types", "bosun-faults"]),
     ("bosun-registry", &["bosun-types"]),
     ("bosun-runtime", &["bosun-types", "bosun-faults"]),

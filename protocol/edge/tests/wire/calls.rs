@@ -258,7 +258,7 @@ async fn a_namespaces_capability_reaches_nothing_outside_it() {
     let any = Any { type_url: "t".to_owned(), value: vec![1] };
     let refused = other.events().publish(name("web"), "/mine/x".to_owned(), any.clone()).await;
     assert_eq!(refused.expect_err("outside").class, ErrorClass::PermissionDenied);
-    let filter = EventFilter { namespaces: Some(vec![name("web")]), topics: Vec::new() };
+    let filter = EventFilter { namespaces: Some(vec![name("web")]), ..EventFilter::default() };
     let mut nothing = other.events().subscribe(filter, EventStart::Sequence(0)).await.expect("subscribes");
     let mut own =
         other.events().subscribe(EventFilter::default(), EventStart::Sequence(0)).await.expect("subscribes");
