@@ -286,3 +286,17 @@ pub(crate) fn put(batch: &mut Batch, record: &ContentRecord) {
         .put(record)
         .publish(&record.namespace, Event::ContentCreate { digest: record.digest, size: record.size });
 }
+
+/// A new row, or labels added to the one that is there.
+pub(crate) fn put_or_extend(core: &Core, batch: &mut Batch, record: ContentRecord) -> Result<()> {
+    match core.store.get::<ContentRecord>(&key::content(&record.namespace, &record.digest))? {
+        None => put(batch, &record),
+        Some(mut old) if record.labels.iter().any(|(label, value)| old.labels.get(label) != Some(value)) => {
+            old.labels.extend(record.labels);
+            old.updated_at = Timestamp::now();
+            batch.put(&old);
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}

@@ -15,6 +15,7 @@ use bosun_runtime::task_directory::TaskDirectory;
 use bosun_runtime::{mount, observe, process};
 use bosun_types::container::RUNTIME_EMBEDDED;
 use bosun_types::metrics::CgroupUsage;
+use bosun_types::mount::Mount;
 use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response, file};
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
@@ -200,6 +201,10 @@ impl TaskHost for RealHost {
             .filter(bosun_runtime::process::alive)
             .and_then(|init| std::fs::File::open(format!("/proc/{}/root", init.pid)).ok());
         Ok(spec::exec_process(spec, process, terminal, root.as_ref().map(std::os::fd::AsFd::as_fd))?)
+    }
+
+    fn open_mounts(&self, mounts: &[Mount]) -> Result<OwnedFd> {
+        Ok(mount::detached(mounts)?)
     }
 
     fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage> {

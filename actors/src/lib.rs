@@ -8,6 +8,7 @@ pub mod containers;
 pub mod content;
 pub mod core;
 pub mod daemon;
+mod diff;
 pub mod directory;
 pub mod events;
 pub mod host;

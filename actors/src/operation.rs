@@ -66,8 +66,13 @@ pub static DELETE_TASK: Plan =
 /// An image is fetched, unpacked and recorded.
 pub static PULL: Plan = Plan { name: "pull", steps: &["resolve", "fetch_documents", "fetch_layers"] };
 
+/// A snapshot's changes become a layer.
+pub static MAKE_LAYER: Plan = Plan { name: "make_layer", steps: &["write_layer"] };
+/// A layer's files become a snapshot's.
+pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
+
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 8] {
+pub fn registry() -> [&'static Plan; 10] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -77,6 +82,8 @@ pub fn registry() -> [&'static Plan; 8] {
         &START_PROCESS,
         &DELETE_TASK,
         &PULL,
+        &MAKE_LAYER,
+        &APPLY_LAYER,
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The doors to the world. Actors reach hosts and registries through these traits only, so that the simulation can put its own behind them;
 //! the store has its own door (`bosun_storage::backend`).
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -76,6 +77,11 @@ pub trait TaskHost: Send + Sync {
         terminal: bool,
         init: Option<ProcessIdentity>,
     ) -> Result<Vec<u8>>;
+    /// The root that these mounts show, for reading only, mounted nowhere; it goes with its descriptor. Blocking.
+    fn open_mounts(&self, mounts: &[Mount]) -> Result<OwnedFd> {
+        let _ = mounts;
+        Err(bosun_types::Error::not_implemented("this host mounts nothing"))
+    }
     /// What the group at this cgroup path has used; NotFound: there is none. Blocking.
     fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage>;
     /// A process's live output, on a connection of its own to the shim; nothing is read ahead of who takes it. Unavailable, or an error as the last

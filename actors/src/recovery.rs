@@ -151,9 +151,11 @@ pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
     };
     // Whoever asked for something to be made was told that it failed: it may only go back. A removal may only go forward.
     let status = match &operation.intent {
-        Intent::PrepareSnapshot { .. } | Intent::CreateContainer { .. } | Intent::CreateTask { .. } => {
-            OperationStatus::Undoing { cause: cause.clone() }
-        }
+        Intent::PrepareSnapshot { .. }
+        | Intent::CreateContainer { .. }
+        | Intent::CreateTask { .. }
+        | Intent::MakeLayer { .. }
+        | Intent::ApplyLayer { .. } => OperationStatus::Undoing { cause: cause.clone() },
         _ => OperationStatus::Forward,
     };
     if let Intent::DeleteTask { container, .. } = &operation.intent {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_storage::snapshotter::Snapshotter;
+use bosun_types::content::Descriptor;
+use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::event::Event;
 use bosun_types::mount::Mount;
 use bosun_types::operation::Intent;
@@ -200,6 +202,17 @@ impl SnapshotsHandle {
             Ok(record)
         })
         .await
+    }
+
+    /// What one snapshot changed becomes a layer blob (DIF-3, DIF-4).
+    pub async fn diff(&self, request: DiffRequest) -> Result<LayerDiff> {
+        crate::diff::diff(&self.core, &self.namespace, &self.snapshotter, request).await
+    }
+
+    /// A layer blob's files become those of an active snapshot without changes of its own; all of them, or on a failure none (DIF-1, DIF-6). Gives
+    /// what the uncompressed bytes are. Mounts asked for before are not the snapshot's any more.
+    pub async fn apply(&self, key: SnapshotKey, layer: Descriptor) -> Result<Descriptor> {
+        crate::diff::apply(&self.core, &self.namespace, &self.snapshotter, key, layer).await
     }
 
     /// Disk use of it alone: stored for a committed one, measured now for others (SNP-10).

@@ -3,6 +3,7 @@
 mod events;
 mod filter;
 mod process;
+mod snapshots;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 pub use self::events::Events;
 pub use self::filter::Filter;
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
+pub use self::snapshots::{Snapshots, SnapshotsCommand};
 
 /// Run and supervise containers with bosund.
 #[derive(Parser)]
@@ -76,6 +78,9 @@ pub enum Command {
     Events(Events),
     /// Show the live supervision tree.
     Tree,
+    /// List snapshots; make a layer of one's changes, or fill one from a layer.
+    #[command(alias = "snapshot")]
+    Snapshots(Snapshots),
     /// List and manage namespaces.
     #[command(alias = "namespace", alias = "ns")]
     Namespaces(Namespaces),

@@ -12,6 +12,7 @@ mod logs;
 mod namespaces;
 mod pull;
 mod run;
+mod snapshots;
 
 use clap::CommandFactory as _;
 
@@ -51,6 +52,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Logs(options) => logs::logs(&context, &options).await,
         Command::Events(options) => events::events(&context, &options).await,
         Command::Tree => daemon::tree(&context).await,
+        Command::Snapshots(options) => snapshots::snapshots(&context, options).await,
         Command::Namespaces(options) => namespaces::namespaces(&context, options).await,
         Command::Operations(options) => daemon::operations(&context, options).await,
         Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,

@@ -25,6 +25,15 @@ interface Snapshots {
   updateLabels @7 (key :Text, labels :List(Common.Pair), replace :Bool) -> (error :Common.Error, record :SnapshotRecord);
 
   usage @8 (key :Text) -> (error :Common.Error, usage :Usage);
+
+  diff @9 (request :DiffRequest) -> (error :Common.Error, result :LayerDiff);
+  # What a snapshot changed, as a layer blob in content. Goes on to its end when the client leaves. Errors: notFound, notImplemented (a
+  # media type that is not made), failedPrecondition (what no layer can say), unavailable (a file was cut while it was read).
+
+  apply @10 (key :Text, layer :Common.Descriptor) -> (error :Common.Error, result :Common.Descriptor);
+  # A layer blob's files become those of an active snapshot without changes of its own: all of them, or on an error none. `result`: the
+  # uncompressed bytes. Ask for the mounts after it, not before. Errors: notFound, notImplemented (not a layer's media type),
+  # failedPrecondition (not active, in use, or with changes).
 }
 
 enum SnapshotKind {
@@ -36,6 +45,22 @@ enum SnapshotKind {
 struct Usage {
   sizeBytes @0 :UInt64;
   inodes @1 :UInt64;
+}
+
+struct DiffRequest {
+  left @0 :Text;
+  # Null: the parent of `right`.
+  right @1 :Text;
+  mediaType @2 :Text;
+  # Null or empty: OCI layer, gzip.
+  reference @3 :Text;
+  # Of the ingest; it keeps its bytes on a failure. Null: the daemon's own.
+  labels @4 :List(Common.Pair);
+}
+
+struct LayerDiff {
+  layer @0 :Common.Descriptor;
+  diffId @1 :Text;
 }
 
 struct SnapshotRecord {

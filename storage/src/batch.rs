@@ -101,7 +101,9 @@ fn needs_space(intent: &Intent) -> bool {
         Intent::PrepareSnapshot { .. }
         | Intent::CreateTask { .. }
         | Intent::Pull { .. }
-        | Intent::CreateContainer { .. } => true,
+        | Intent::CreateContainer { .. }
+        | Intent::MakeLayer { .. }
+        | Intent::ApplyLayer { .. } => true,
         Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }

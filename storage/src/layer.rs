@@ -112,6 +112,8 @@ pub struct LayerOutcome {
     pub size: u64,
     /// Digest of the uncompressed bytes, trailing ones included.
     pub diff_id: Digest,
+    /// Uncompressed size in bytes, trailing ones included.
+    pub size_plain: u64,
     /// What unpacking did, when there was a target.
     pub unpacked: Option<UnpackReport>,
 }

@@ -5,6 +5,7 @@
 use bosun_client::Client;
 use bosun_tests::client::{logged, namespace, shell};
 use bosun_tests::world::eventually;
+use bosun_types::diff::DiffRequest;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::transfer::PullRequest;
@@ -21,6 +22,9 @@ pub struct Acknowledged {
     pub exit: Option<u32>,
 }
 
+/// Label of blobs that the script makes and removes.
+const MADE_HERE: &str = "bosun.test/made-here";
+
 fn container_id() -> ContainerId {
     ContainerId::new("life").expect("good")
 }
@@ -35,6 +39,7 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
     let snapshots = namespace(client).default_snapshots();
     // Whatever the answers are, it is removed, or on its way out.
     let _ = snapshots.prepare(key(), None, Labels::new()).await;
+    let _ = layers(client).await;
     let _ = snapshots.remove(key()).await;
     let request = PullRequest {
         reference: reference.clone(),
@@ -48,6 +53,16 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
     }
     let _ = life(client, &mut told).await;
     told
+}
+
+/// A snapshot's changes (none) as a layer, and the layer applied to the snapshot.
+async fn layers(client: &Client) -> Result<()> {
+    let snapshots = namespace(client).default_snapshots();
+    let labels = Labels::from([(MADE_HERE.to_owned(), "yes".to_owned())]);
+    let request =
+        DiffRequest { left: None, right: key(), media_type: String::new(), reference: None, labels };
+    let made = snapshots.diff(request).await?;
+    snapshots.apply(key(), made.layer).await.map(drop)
 }
 
 async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
@@ -86,6 +101,12 @@ pub async fn verify(client: &Client, told: &Acknowledged, reference: &Reference)
 /// Removes whatever is there, trying again while the daemon is busy with it.
 pub async fn remove_all(client: &Client) {
     let container = namespace(client).container(container_id());
+    let content = namespace(client).content();
+    for blob in content.list().await.expect("lists") {
+        if blob.labels.contains_key(MADE_HERE) {
+            content.delete(blob.digest).await.expect("deletes");
+        }
+    }
     eventually("everything to be removable", || async {
         let task = container.task();
         let _ = task.kill(9, true).await;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod deaths;
+mod diff;
 mod events;
 mod filters;
 mod registry;

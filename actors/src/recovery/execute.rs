@@ -269,6 +269,15 @@ async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
             })
             .await
         }
+        Intent::MakeLayer { reference, keep, .. } => {
+            crate::diff::ensure_no_ingest(core, &namespace, &reference, keep).await?;
+            close(core, operation, |_| ()).await
+        }
+        Intent::ApplyLayer { snapshotter, directory, .. } => {
+            let snapshotter = core.snapshotter(&snapshotter)?;
+            blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)).await?;
+            close(core, operation, |_| ()).await
+        }
         Intent::CreateTask { container, nonce } => {
             let owner = Owner { namespace: namespace.clone(), container: container.clone() };
             let record = task::record(core, &namespace, &container)?.filter(|record| record.nonce == nonce);

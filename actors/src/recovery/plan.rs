@@ -6,7 +6,7 @@
 //! | an operation of this life of the daemon | left: whoever opened it drives it |
 //! | a parked operation, or one tried [`ATTEMPTS_MAX`] times | parked |
 //! | an operation that was being taken back | taken back; a removal never is |
-//! | making a snapshot, a container | taken back: its caller is gone and heard nothing |
+//! | making a snapshot, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container | finished |
@@ -226,7 +226,8 @@ impl<'a> Claims<'a> {
                 Intent::PrepareSnapshot { snapshotter, directory, .. }
                 | Intent::RemoveSnapshot { snapshotter, directory, .. }
                 | Intent::CreateContainer { snapshotter, directory, .. }
-                | Intent::DeleteContainer { snapshotter, directory, .. } => {
+                | Intent::DeleteContainer { snapshotter, directory, .. }
+                | Intent::ApplyLayer { snapshotter, directory, .. } => {
                     in_work.insert((snapshotter.as_str(), *directory));
                 }
                 Intent::CreateTask { nonce, .. } => {
@@ -242,7 +243,7 @@ impl<'a> Claims<'a> {
                 Intent::StartProcess { nonce, .. } => {
                     nonces.insert(nonce);
                 }
-                Intent::Pull { .. } => {}
+                Intent::Pull { .. } | Intent::MakeLayer { .. } => {}
             }
         }
         directories.extend(&in_work);
@@ -275,7 +276,10 @@ fn decide_operation(observed: &Observed, claims: &Claims<'_>, operation: &Operat
 fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &OperationRecord) -> Decided {
     let same_boot = operation.boot_id == observed.boot_id;
     match &operation.intent {
-        Intent::PrepareSnapshot { .. } | Intent::CreateContainer { .. } => {
+        Intent::PrepareSnapshot { .. }
+        | Intent::CreateContainer { .. }
+        | Intent::MakeLayer { .. }
+        | Intent::ApplyLayer { .. } => {
             (Action::Undo, "whoever asked for it heard nothing: it was never there")
         }
         Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. } => {

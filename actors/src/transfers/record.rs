@@ -80,7 +80,7 @@ async fn commit_now(
     for image in &finished {
         for record in blobs(work, image)? {
             if seen.insert(record.digest) {
-                put_blob(core, &mut batch, record)?;
+                content::put_or_extend(core, &mut batch, record)?;
             }
         }
         for unpacked in &image.layers.unpacked {
@@ -172,20 +172,6 @@ fn blobs(work: &Work, image: &Finished) -> Result<Vec<ContentRecord>> {
         records.push(content::record_of(&work.namespace, layer, labels));
     }
     Ok(records)
-}
-
-/// A new row, or labels added to the one that is there.
-fn put_blob(core: &Shared, batch: &mut Batch, record: ContentRecord) -> Result<()> {
-    match core.store.get::<ContentRecord>(&key::content(&record.namespace, &record.digest))? {
-        None => content::put(batch, &record),
-        Some(mut old) if record.labels.iter().any(|(label, value)| old.labels.get(label) != Some(value)) => {
-            old.labels.extend(record.labels);
-            old.updated_at = Timestamp::now();
-            batch.put(&old);
-        }
-        Some(_) => {}
-    }
-    Ok(())
 }
 
 fn put_snapshot(

@@ -3,6 +3,8 @@
 use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{pair_count, read_list, write_pairs};
+use bosun_types::content::Descriptor;
+use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotRecord, Usage};
 use bosun_types::{Labels, NamespaceName, Result, SnapshotKey};
@@ -148,6 +150,36 @@ impl Snapshots {
             write_pairs(&labels, params.init_labels(pair_count(&labels)));
             request
         } => SnapshotRecord::read(results.get_record()?)?)
+    }
+
+    /// What a snapshot changed becomes a layer blob. No deadline; the daemon goes on when the caller leaves.
+    pub async fn diff(&self, request: DiffRequest) -> Result<LayerDiff> {
+        let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
+        self.driver
+            .once(move |session| async move {
+                let snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
+                let mut call = snapshots.diff_request();
+                request.write(call.get().init_request());
+                answer!(results, call);
+                Ok(LayerDiff::read(results.get_result()?)?)
+            })
+            .await
+    }
+
+    /// A layer blob's files become those of an active snapshot without changes of its own: all of them, or on an error
+    /// none. Gives what the uncompressed bytes are. Mounts asked for before are not the snapshot's any more. No deadline.
+    pub async fn apply(&self, key: SnapshotKey, layer: Descriptor) -> Result<Descriptor> {
+        let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
+        self.driver
+            .once(move |session| async move {
+                let snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
+                let mut call = snapshots.apply_request();
+                call.get().set_key(key.as_str());
+                layer.write(call.get().init_layer());
+                answer!(results, call);
+                Ok(Descriptor::read(results.get_result()?)?)
+            })
+            .await
     }
 
     /// Its disk use, without its parents.

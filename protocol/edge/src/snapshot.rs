@@ -7,6 +7,8 @@ use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_optional_parsed, read_pairs, read_parsed, write_list};
 use bosun_protocol::snapshot_capnp::snapshots;
 use bosun_types::SnapshotKey;
+use bosun_types::content::Descriptor;
+use bosun_types::diff::DiffRequest;
 
 use crate::connection::Held;
 use crate::content::label_paths;
@@ -168,5 +170,34 @@ impl snapshots::Server for Snapshots {
         };
         let outcome = self.held.call("snapshot.usage", work).await?;
         reply!(results, outcome, |usage, out| usage.write(out.init_usage()))
+    }
+
+    async fn diff(
+        self: Rc<Self>,
+        params: snapshots::DiffParams,
+        mut results: snapshots::DiffResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = DiffRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.diff(request).await?)
+        };
+        let outcome = self.held.call("snapshot.diff", work).await?;
+        reply!(results, outcome, |made, out| made.write(out.init_result()))
+    }
+
+    async fn apply(
+        self: Rc<Self>,
+        params: snapshots::ApplyParams,
+        mut results: snapshots::ApplyResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let (key, layer) = (read_parsed(params.get_key())?, Descriptor::read(params.get_layer()?)?);
+            Ok(handle.apply(key, layer).await?)
+        };
+        let outcome = self.held.call("snapshot.apply", work).await?;
+        reply!(results, outcome, |applied, out| applied.write(out.init_result()))
     }
 }

@@ -1,10 +1,15 @@
 //! `snapshot.capnp`.
 
+use bosun_types::content::Descriptor;
+use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::{Result, Timestamp};
 
 use super::common::enum_both_ways;
-use super::{Sound, Wire, pair_count, read_optional_parsed, read_pairs, read_parsed, read_text, write_pairs};
+use super::{
+    Sound, Wire, pair_count, read_optional_parsed, read_optional_text, read_pairs, read_parsed, read_text,
+    write_pairs,
+};
 use crate::snapshot_capnp as wire;
 
 enum_both_ways!(SnapshotKind, wire::SnapshotKind, kind_to_wire, kind_from_wire, [View, Active, Committed]);
@@ -19,6 +24,48 @@ impl Wire for Usage {
 
     fn read(from: wire::usage::Reader<'_>) -> Result<Self> {
         Ok(Self { size_bytes: from.get_size_bytes(), inodes: from.get_inodes() })
+    }
+}
+
+impl Wire for DiffRequest {
+    type Struct = wire::diff_request::Owned;
+
+    fn write(&self, mut to: wire::diff_request::Builder<'_>) {
+        if let Some(left) = &self.left {
+            to.set_left(left.as_str());
+        }
+        to.set_right(self.right.as_str());
+        to.set_media_type(self.media_type.as_str());
+        if let Some(reference) = &self.reference {
+            to.set_reference(reference.as_str());
+        }
+        write_pairs(&self.labels, to.reborrow().init_labels(pair_count(&self.labels)));
+    }
+
+    fn read(from: wire::diff_request::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            left: read_optional_parsed(from.has_left(), from.get_left())?,
+            right: read_parsed(from.get_right())?,
+            media_type: read_text(from.get_media_type())?,
+            reference: read_optional_text(from.has_reference(), from.get_reference())?,
+            labels: read_pairs(from.get_labels())?,
+        })
+    }
+}
+
+impl Wire for LayerDiff {
+    type Struct = wire::layer_diff::Owned;
+
+    fn write(&self, mut to: wire::layer_diff::Builder<'_>) {
+        self.layer.write(to.reborrow().init_layer());
+        to.set_diff_id(self.diff_id.to_string().as_str());
+    }
+
+    fn read(from: wire::layer_diff::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            layer: Descriptor::read(from.get_layer().sound()?)?,
+            diff_id: read_parsed(from.get_diff_id())?,
+        })
     }
 }
 

@@ -401,6 +401,8 @@ fn introspection_round_trips() {
         Intent::Pull { transfer: 1, request: pull() },
         Intent::CreateContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
         Intent::DeleteContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
+        Intent::MakeLayer { snapshotter: "o".into(), key: id("k"), reference: "r".into(), keep: false },
+        Intent::ApplyLayer { snapshotter: "o".into(), key: id("k"), directory: 2 },
     ];
     for (number, intent) in (0..).zip(intents) {
         let cause = Error::unavailable("busy");

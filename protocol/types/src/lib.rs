@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod content;
+pub mod diff;
 pub mod error;
 pub mod event;
 pub mod id;

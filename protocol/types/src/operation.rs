@@ -60,6 +60,11 @@ pub enum Intent {
     CreateContainer { container: ContainerId, snapshotter: String, key: SnapshotKey, directory: u64 },
     /// Remove a container's record together with its snapshot.
     DeleteContainer { container: ContainerId, snapshotter: String, key: SnapshotKey, directory: u64 },
+    /// Write what a snapshot changed into the ingest `reference`, then record the blob. `keep`: the ref is the caller's, and
+    /// stays with its bytes when the operation fails.
+    MakeLayer { snapshotter: String, key: SnapshotKey, reference: String, keep: bool },
+    /// Unpack a layer into a new directory of an active snapshot, which takes the place of the one it has.
+    ApplyLayer { snapshotter: String, key: SnapshotKey, directory: u64 },
 }
 
 impl Intent {
@@ -74,6 +79,8 @@ impl Intent {
             Self::Pull { .. } => "pull",
             Self::CreateContainer { .. } => "create_container",
             Self::DeleteContainer { .. } => "delete_container",
+            Self::MakeLayer { .. } => "make_layer",
+            Self::ApplyLayer { .. } => "apply_layer",
         }
     }
 }

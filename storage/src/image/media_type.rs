@@ -1,5 +1,7 @@
 //! The media types that are understood (IMG-7).
 
+use crate::compression::Compression;
+
 /// Docker: one image.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Docker: several platforms.
@@ -38,6 +40,17 @@ pub fn is_index(media_type: &str) -> bool {
 /// Whether it names an image's config.
 pub fn is_config(media_type: &str) -> bool {
     matches!(media_type, DOCKER_CONFIG | OCI_CONFIG)
+}
+
+/// How a layer that is to be made is compressed, by its type (DIF-3); empty is [`OCI_LAYER_GZIP`]. `None`: not a type that
+/// is made.
+pub fn compression_of_new_layer(media_type: &str) -> Option<Compression> {
+    match media_type {
+        OCI_LAYER | DOCKER_LAYER => Some(Compression::None),
+        "" | OCI_LAYER_GZIP | DOCKER_LAYER_GZIP => Some(Compression::Gzip),
+        OCI_LAYER_ZSTD => Some(Compression::Zstd),
+        _ => None,
+    }
 }
 
 /// Whether it names a layer that can be unpacked (DIF-2), the non-distributable ("foreign") ones included.

@@ -26,8 +26,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks between the threads: 2 MiB in flight for each layer.
 const CHUNKS_MAX: usize = 8;
 
-/// Digest of all uncompressed bytes; `None` when the other side wanted no more.
-type Inflated = io::Result<Option<Digest>>;
+/// Digest and number of all uncompressed bytes; `None` when the other side wanted no more.
+type Inflated = io::Result<Option<(Digest, u64)>>;
 
 pub(super) fn run(
     source: impl Read + Send,
@@ -90,12 +90,14 @@ fn inflate(
 ) -> Inflated {
     let mut decompressor = Decompressor::new(source, limits)?;
     let mut hash = Sha256::new();
+    let mut size = 0;
     loop {
         chunk.length = fill(&mut decompressor, &mut chunk.bytes)?;
         if chunk.length == 0 {
-            return Ok(Some(Digest::from_bytes(hash.finalize().into())));
+            return Ok(Some((Digest::from_bytes(hash.finalize().into()), size)));
         }
         hash.update(&chunk.bytes[..chunk.length]);
+        size += chunk.length as u64;
         match pass_on(chunk) {
             Some(next) => chunk = next,
             None => return Ok(None),
@@ -131,9 +133,9 @@ fn conclude<R: Read>(
     }
     let unpacked = unpacked.transpose();
     let failure = match (inflated, unpacked) {
-        (Ok(Some(diff_id)), Ok(unpacked)) => {
+        (Ok(Some((diff_id, size_plain))), Ok(unpacked)) => {
             let (digest, size) = tee.finish()?;
-            return Ok(LayerOutcome { digest, size, diff_id, unpacked });
+            return Ok(LayerOutcome { digest, size, diff_id, size_plain, unpacked });
         }
         // This host failed, not the bytes: those so far stay for the next try.
         (_, Err(error)) if !error.is_about_the_bytes() => {

@@ -245,7 +245,14 @@ fn intents() -> Vec<Intent> {
             key: key.clone(),
             directory,
         },
-        Intent::DeleteContainer { container, snapshotter: snapshotter(), key, directory },
+        Intent::DeleteContainer { container, snapshotter: snapshotter(), key: key.clone(), directory },
+        Intent::MakeLayer {
+            snapshotter: snapshotter(),
+            key: key.clone(),
+            reference: "ref".to_owned(),
+            keep: true,
+        },
+        Intent::ApplyLayer { snapshotter: snapshotter(), key, directory },
     ]
 }
 

@@ -38,7 +38,7 @@ fn pull() -> Intent {
 }
 
 /// Every kind of intent, about task `nonce` or directory `directory`.
-fn intents(nonce: &str, directory: u64) -> [Intent; 8] {
+fn intents(nonce: &str, directory: u64) -> [Intent; 10] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
     [
         Intent::PrepareSnapshot { snapshotter: snapshotter.clone(), key: key(), directory },
@@ -53,7 +53,19 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 8] {
             key: key(),
             directory,
         },
-        Intent::DeleteContainer { container: container(), snapshotter, key: key(), directory },
+        Intent::DeleteContainer {
+            container: container(),
+            snapshotter: snapshotter.clone(),
+            key: key(),
+            directory,
+        },
+        Intent::MakeLayer {
+            snapshotter: snapshotter.clone(),
+            key: key(),
+            reference: "r".to_owned(),
+            keep: false,
+        },
+        Intent::ApplyLayer { snapshotter, key: key(), directory },
     ]
 }
 
@@ -142,9 +154,10 @@ fn parked(action: &Action) -> bool {
 }
 
 #[test]
-fn making_a_snapshot_or_a_container_is_taken_back() {
-    assert_eq!(of_operation(found(None, None), "prepare_snapshot"), Action::Undo);
-    assert_eq!(of_operation(found(None, None), "create_container"), Action::Undo);
+fn making_a_snapshot_a_container_or_a_layer_is_taken_back_and_so_is_applying_one() {
+    for name in ["prepare_snapshot", "create_container", "make_layer", "apply_layer"] {
+        assert_eq!(of_operation(found(None, None), name), Action::Undo, "{name}");
+    }
 }
 
 #[test]
@@ -302,7 +315,8 @@ fn a_snapshot_directory_that_nothing_names_is_removed() {
     assert_eq!(action(&young, &subject), Action::Leave);
     let old = Observed { first_directory_of_this_life: Some(8), ..observed.clone() };
     assert_eq!(action(&old, &subject), Action::Remove);
-    for name in ["prepare_snapshot", "remove_snapshot", "create_container", "delete_container"] {
+    for name in ["prepare_snapshot", "remove_snapshot", "create_container", "delete_container", "apply_layer"]
+    {
         let observed = with(observed.clone(), [operation(1, intent_named(name))]);
         assert_eq!(action(&observed, &subject), Action::Leave, "{name}");
     }
