@@ -30,11 +30,13 @@ use bosun_types::tree::{DaemonStatus, TreeNode};
 use bosun_types::{Labels, NamespaceName, OperationId, Result, Timestamp};
 
 use crate::attached::{self, StartAttached};
+use crate::audit::AuditHandle;
 use crate::core::{Core, Life, Shared};
 use crate::directory::Directory;
 use crate::events::EventsHandle;
 use crate::namespaces::{self, NamespaceHandle};
 use crate::ports::{RegistryPort, TaskHost};
+use crate::sockets::SocketsHandle;
 use crate::supervisor::{ChildSpec, Flags, Intensity, Strategy, Supervisor, spawn, supervisor_spec};
 use crate::{content, images, recovery, snapshots, tree, writer};
 
@@ -214,6 +216,21 @@ impl Daemon {
     /// shim.
     pub async fn samples(&self) -> Result<Vec<(NamespaceName, Metrics)>> {
         crate::samples::all(&self.core).await
+    }
+
+    /// Who did what.
+    pub fn audit(&self) -> AuditHandle {
+        AuditHandle::new(self.core.store.clone())
+    }
+
+    /// Sockets that yield one namespace each.
+    pub fn sockets(&self) -> SocketsHandle {
+        SocketsHandle::new(self.core.clone())
+    }
+
+    /// Where the files of those sockets are.
+    pub fn socket_directory(&self) -> PathBuf {
+        self.core.state.join("sockets")
     }
 
     /// Events of all namespaces.

@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod attached;
+pub mod audit;
 pub mod containers;
 pub mod content;
 pub mod core;
@@ -21,6 +22,7 @@ pub mod recovery;
 pub mod registry;
 pub mod samples;
 pub mod snapshots;
+pub mod sockets;
 mod spec_source;
 pub mod supervisor;
 pub mod task;

@@ -20,6 +20,7 @@ use crate::directory::Name;
 use crate::events::EventsHandle;
 use crate::images::ImagesHandle;
 use crate::snapshots::SnapshotsHandle;
+use crate::sockets::SocketsHandle;
 use crate::transfers::TransfersHandle;
 use crate::writer::write;
 
@@ -153,6 +154,7 @@ pub(crate) async fn delete(core: &Shared, name: NamespaceName) -> Result<()> {
             ("blobs", core.store.scan::<ContentRecord>(&within)?.len()),
             ("containers", core.store.scan::<ContainerRecord>(&within)?.len()),
             ("snapshots", core.store.scan::<SnapshotRecord>(&within)?.len()),
+            ("sockets", SocketsHandle::new(core.clone()).of(&name)?.len()),
         ];
         let left: Vec<String> = held
             .iter()

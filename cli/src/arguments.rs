@@ -1,5 +1,6 @@
 //! The words of the command line. Every sub-command teaches itself: what it does, its flags, examples.
 
+mod access;
 mod events;
 mod filter;
 mod process;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+pub use self::access::{Audit, SocketCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
@@ -26,9 +28,9 @@ pub struct Arguments {
     /// Socket of the daemon.
     #[arg(long, global = true, env = "BOSUN_ADDRESS", default_value = "/run/bosun/bosun.sock", value_hint = ValueHint::FilePath)]
     pub address: PathBuf,
-    /// Namespace to work in.
-    #[arg(short, long, global = true, env = "BOSUN_NAMESPACE", default_value = "default")]
-    pub namespace: String,
+    /// Namespace to work in [default: default; through a namespace's own socket: that one].
+    #[arg(short, long, global = true, env = "BOSUN_NAMESPACE")]
+    pub namespace: Option<String>,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub json: bool,
@@ -86,6 +88,8 @@ pub enum Command {
     Namespaces(Namespaces),
     /// Show operations that are under way or parked.
     Operations(Operations),
+    /// Show who did what.
+    Audit(Audit),
     /// Ask the daemon about itself.
     #[command(subcommand)]
     Daemon(DaemonCommand),
@@ -313,6 +317,9 @@ pub enum NamespacesCommand {
         /// Its name.
         name: String,
     },
+    /// Make, list and revoke sockets that yield one namespace and nothing else.
+    #[command(subcommand)]
+    Socket(SocketCommand),
 }
 
 /// Show operations.
@@ -374,6 +381,6 @@ mod tests {
     fn ps_a_is_all() {
         let parsed = Arguments::parse_from(["bosun", "ps", "-aq", "-n", "web"]);
         assert!(matches!(parsed.command, Command::Ps(Ps { all: true, quiet: true, .. })));
-        assert_eq!(parsed.namespace, "web");
+        assert_eq!(parsed.namespace.as_deref(), Some("web"));
     }
 }

@@ -1,6 +1,7 @@
 //! One file a noun. Each command gives the exit code of the program.
 
 mod attach;
+mod audit;
 mod containers;
 mod daemon;
 mod events;
@@ -13,6 +14,7 @@ mod namespaces;
 mod pull;
 mod run;
 mod snapshots;
+mod sockets;
 
 use clap::CommandFactory as _;
 
@@ -55,6 +57,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Snapshots(options) => snapshots::snapshots(&context, options).await,
         Command::Namespaces(options) => namespaces::namespaces(&context, options).await,
         Command::Operations(options) => daemon::operations(&context, options).await,
+        Command::Audit(options) => audit::audit(&context, &options).await,
         Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,
         Command::Version => daemon::version(&context).await,
         Command::Completions { .. } | Command::Man { .. } => Ok(()),

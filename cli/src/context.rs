@@ -1,10 +1,10 @@
 //! What every command needs: the client, the namespace, whether to print JSON; and parsers of common words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use bosun_client::{Client, ConnectOptions, Container, Namespace};
+use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace};
 use bosun_types::{ContainerId, Labels, NamespaceName, Timestamp};
 
 use crate::arguments::Arguments;
@@ -27,12 +27,24 @@ pub struct Context {
 impl Context {
     /// Connects; the error says what to look at.
     pub async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
-        let namespace_name: NamespaceName = arguments.namespace.parse()?;
+        let asked: Option<NamespaceName> = arguments.namespace.as_deref().map(str::parse).transpose()?;
         let address = arguments.address.to_string_lossy();
         let options =
             ConnectOptions { connect_deadline: CONNECT_DEADLINE, ..ConnectOptions::address(&address) };
-        let fifo_directory = options.address.with_file_name("fifo");
+        let fifo_directory = fifo_directory(&options.address);
+        let is_default = options.address.as_os_str() == DEFAULT_ADDRESS;
         let client = Client::connect(options).await?;
+        let namespace_name = match asked {
+            Some(asked) => asked,
+            None if is_default => NamespaceName::default_name(),
+            // It may be a namespace's own socket. A daemon that does not know the question has none.
+            None => client
+                .reach()
+                .await
+                .ok()
+                .and_then(|reach| reach.namespace)
+                .unwrap_or_else(NamespaceName::default_name),
+        };
         Ok(Self { client, namespace_name, json: arguments.json, fifo_directory })
     }
 
@@ -45,6 +57,15 @@ impl Context {
     pub fn container(&self, name: &str) -> anyhow::Result<Container> {
         Ok(self.namespace().container(ContainerId::new(name)?))
     }
+}
+
+/// Beside the daemon's socket for root. Others may not write there: their own runtime directory, or the one for temporary files, in which
+/// each set of FIFOs gets a fresh directory of its own.
+fn fifo_directory(address: &Path) -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return address.with_file_name("fifo");
+    }
+    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 /// `KEY=VALUE` words to labels.

@@ -3,7 +3,8 @@
 #
 # Rules of this schema (docs/protocol/README.md has them in full):
 #  - Every method answers a domain failure in its `error` field; null means success. RPC exceptions are left for bugs,
-#    overload and disconnects. The fields beside `error` are null or zero when it is set.
+#    overload and disconnects. The fields beside `error` are null or zero when it is set; a capability may be there, broken:
+#    what was pipelined on it fails with an exception that holds the same refusal.
 #  - A null Text or struct pointer means "not given"; where 0 or a negative number means that, the field says so.
 #  - Times are UTC nanoseconds since the epoch; 0 means "not set". Sizes are bytes.
 #  - No parameter is called `name`, no field or method by a word that Python reserves: bindings take them for themselves.

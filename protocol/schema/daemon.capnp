@@ -4,6 +4,7 @@
 using Common = import "common.capnp";
 using Namespaces = import "namespace.capnp";
 using Events = import "event.capnp";
+using Access = import "access.capnp";
 
 interface Bosun {
   version @0 () -> (protocol :UInt32, version :Text, revision :Text);
@@ -34,6 +35,22 @@ interface Bosun {
 
   events @10 () -> (error :Common.Error, events :Events.Events);
   # Of every namespace.
+
+  reach @11 () -> (error :Common.Error, reach :Access.Reach);
+  # What this connection may reach. A socket of one namespace answers this, `version`, and `namespace` for its own; the other
+  # methods of this interface are refused there with permissionDenied.
+
+  createSocket @12 (socket :Access.SocketRecord) -> (error :Common.Error, record :Access.SocketRecord, path :Text);
+  # A socket that yields one namespace; it is there again after every start of the daemon until it is removed. Errors:
+  # alreadyExists, invalidArgument (its mode, or a path that is too long), resourceExhausted.
+
+  sockets @13 (page :Common.Page) -> (error :Common.Error, records :List(Access.SocketRecord), page :Common.NextPage);
+
+  removeSocket @14 (id :Text) -> (error :Common.Error);
+  # Revokes it: its connections end, and what they hold with them. Calls under way are finished. Errors: notFound.
+
+  audit @15 (query :Access.AuditQuery, before :UInt64, limit :UInt32) -> (error :Common.Error, records :List(Access.AuditRecord));
+  # Newest first, older than the entry `before` (0: from the newest); `limit` 0: as many as fit. An empty list: no more.
 }
 
 struct DaemonStatus {

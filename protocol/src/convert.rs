@@ -9,6 +9,7 @@ use bosun_types::{Error, Result, Timestamp};
 use capnp::traits::OwnedStruct;
 use capnp::{struct_list, text, text_list};
 
+pub mod access;
 pub mod common;
 pub mod container;
 pub mod content;
@@ -37,6 +38,23 @@ pub trait Wire: Sized {
 /// A message that does not hold what the schema promises: not the reader's fault, and never retried.
 pub fn malformed(error: &capnp::Error) -> Error {
     Error::invalid_argument(format!("malformed message: {error}"))
+}
+
+/// Before the JSON of a domain error in an RPC exception.
+const DOMAIN: &str = "domain error ";
+
+/// The exception that calls meet which were pipelined on a capability that was refused: it holds the refusal, so that it is the same error
+/// as for who waits for each answer.
+pub fn as_exception(error: &Error) -> capnp::Error {
+    // Only a map with keys that are no strings could fail.
+    let json = serde_json::to_string(error).unwrap_or_default();
+    capnp::Error::failed(format!("{DOMAIN}{json}"))
+}
+
+/// The domain error that an exception holds, if one does; a peer's RPC layer may have put words before it.
+pub fn from_exception(text: &str) -> Option<Error> {
+    let (_, json) = text.split_once(DOMAIN)?;
+    serde_json::from_str(json).ok()
 }
 
 /// Shortens the reading of a pointer field: `capnp::Error` becomes InvalidArgument.

@@ -10,6 +10,7 @@ macro_rules! include_schema {
 }
 
 include_schema!(
+    access_capnp,
     common_capnp,
     container_capnp,
     content_capnp,

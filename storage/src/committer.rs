@@ -3,6 +3,9 @@
 //! It drains a bounded queue, gives each batch its sequence number, its events their numbers and times, chains the hash, applies everything
 //! as one atomic synced write, and answers all callers: one sync for many (group commit). Nobody is answered before the sync.
 //!
+//! A batch may also *ride*: nobody waits for it, so it does not cause a sync of its own but goes with the next group, in the order of the
+//! queue, or alone when none comes within [`RIDE_MAX`]. So what is queued after it is durable no earlier than it.
+//!
 //! A failed write poisons the handle of fjall and leaves open whether the group is there: its bytes may have reached the journal and only
 //! the sync failed. So the database is dropped and opened again at once, the heads are read again, and the same writes are made once
 //! more: harmless when they are there already, and then they are synced. Only when that fails too are the callers told so; while the
@@ -35,6 +38,8 @@ const GROUP_MAX: usize = 256;
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// How often a group is written before its callers are told that it failed.
 const ATTEMPTS_MAX: usize = 2;
+/// How long a riding batch waits for a group to go with.
+pub const RIDE_MAX: Duration = Duration::from_millis(50);
 /// How often the mark is rewritten while commits come.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// Events kept. The oldest are dropped as new ones come.
@@ -55,6 +60,8 @@ pub struct Committed {
 pub(crate) enum Job {
     /// Commit this and answer.
     Commit(Batch, oneshot::Sender<Result<Committed>>),
+    /// Commit this with whatever comes next; nobody waits.
+    Ride(Batch),
     /// Write a clean mark and end.
     Close(SyncSender<()>),
 }
@@ -114,8 +121,20 @@ impl Heads {
     }
 }
 
-/// Who waits for a batch.
-type Answer = oneshot::Sender<Result<Committed>>;
+/// Who waits for a batch; `None`: it rides.
+type Answer = Option<oneshot::Sender<Result<Committed>>>;
+
+fn tell(answer: Answer, result: Result<Committed>) {
+    match answer {
+        // Who waited may be gone.
+        Some(answer) => drop(answer.send(result)),
+        None => {
+            if let Err(error) = result {
+                tracing::error!(%error, "a riding batch was not written");
+            }
+        }
+    }
+}
 
 /// The thread's own data.
 pub(crate) struct Committer {
@@ -139,17 +158,34 @@ pub(crate) struct Committer {
 impl Committer {
     /// Works until it is closed or every sender is gone.
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
+        let mut riding: Vec<(Batch, Answer)> = Vec::new();
+        let mut since = Instant::now();
         loop {
-            let first = match queue.recv_timeout(MARK_EVERY) {
+            let patience =
+                if riding.is_empty() { MARK_EVERY } else { RIDE_MAX.saturating_sub(since.elapsed()) };
+            let first = match queue.recv_timeout(patience) {
                 Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Timeout) if riding.is_empty() => {
                     self.write_mark(false);
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return self.write_mark(true),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.commit(std::mem::take(&mut riding));
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.commit(riding);
+                    return self.write_mark(true);
+                }
             };
+            if riding.is_empty() {
+                since = Instant::now();
+            }
             let (group, closing) = drain(first, queue);
-            self.commit(group);
+            riding.extend(group);
+            if waited_for(&riding) || closing.is_some() || riding.len() >= GROUP_MAX {
+                self.commit(std::mem::take(&mut riding));
+            }
             if self.marked.elapsed() > MARK_EVERY {
                 self.write_mark(false);
             }
@@ -167,7 +203,7 @@ impl Committer {
         }
         // Before anything is numbered: a group that failed may be there all the same.
         if let Err(error) = self.heal() {
-            return group.into_iter().for_each(|(_, answer)| drop(answer.send(Err(error.clone()))));
+            return group.into_iter().for_each(|(_, answer)| tell(answer, Err(error.clone())));
         }
         let mut heads = self.heads;
         let mut writes = Vec::new();
@@ -175,7 +211,7 @@ impl Committer {
         for (batch, answer) in group {
             match self.admit(&batch).and_then(|()| stage(batch, &mut heads, &mut writes)) {
                 Ok(committed) => answers.push((answer, committed)),
-                Err(error) => drop(answer.send(Err(error))),
+                Err(error) => tell(answer, Err(error)),
             }
         }
         if answers.is_empty() {
@@ -191,11 +227,11 @@ impl Committer {
         match result {
             Ok(()) => {
                 reservations.into_iter().for_each(|reservation| reservation.confirm());
-                answers.into_iter().for_each(|(answer, committed)| drop(answer.send(Ok(committed))));
+                answers.into_iter().for_each(|(answer, committed)| tell(answer, Ok(committed)));
             }
             Err(error) => {
                 tracing::error!(%error, "a commit failed");
-                answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
+                answers.into_iter().for_each(|(answer, _)| tell(answer, Err(error.clone())));
             }
         }
     }
@@ -276,6 +312,11 @@ impl Committer {
     }
 }
 
+/// Whether a caller waits for one of them.
+fn waited_for(group: &[(Batch, Answer)]) -> bool {
+    group.iter().any(|(_, answer)| answer.is_some())
+}
+
 /// What waits, up to the bounds of a group; and who waits for the end.
 fn drain(first: Job, queue: &Receiver<Job>) -> (Vec<(Batch, Answer)>, Option<SyncSender<()>>) {
     let mut group = Vec::new();
@@ -284,7 +325,11 @@ fn drain(first: Job, queue: &Receiver<Job>) -> (Vec<(Batch, Answer)>, Option<Syn
         match job {
             Job::Commit(batch, answer) => {
                 bytes += batch.bytes();
-                group.push((batch, answer));
+                group.push((batch, Some(answer)));
+            }
+            Job::Ride(batch) => {
+                bytes += batch.bytes();
+                group.push((batch, None));
             }
             Job::Close(done) => return (group, Some(done)),
         }

@@ -1,4 +1,5 @@
-//! Numbers that are never used again, over restarts too: operations, snapshot directories, transfers.
+//! Numbers that are never used again, over restarts too: operations, snapshot directories, transfers,
+//! entries of the audit log.
 //!
 //! A number is handed out without a commit. The committer raises the durable bound, a block at a time, in the group that holds the
 //! batch that uses the number: whoever queued a batch took its numbers before, so the group's bound covers them. After a crash the
@@ -30,6 +31,7 @@ pub(crate) struct Counters {
     pub operations: Counter,
     pub directories: Counter,
     pub transfers: Counter,
+    pub audit: Counter,
 }
 
 impl Counter {
@@ -45,17 +47,25 @@ impl Counter {
     }
 }
 
+impl Counter {
+    /// What [`Self::take`] would give.
+    pub(crate) fn peek(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
+    }
+}
+
 impl Counters {
     pub(crate) fn load(backend: &dyn Backend) -> Result<Self> {
         Ok(Self {
             operations: Counter::load(backend, "next_operation")?,
             directories: Counter::load(backend, "next_directory")?,
             transfers: Counter::load(backend, "next_transfer")?,
+            audit: Counter::load(backend, "next_audit")?,
         })
     }
 
-    fn all(&self) -> [&Counter; 3] {
-        [&self.operations, &self.directories, &self.transfers]
+    fn all(&self) -> [&Counter; 4] {
+        [&self.operations, &self.directories, &self.transfers, &self.audit]
     }
 
     /// The bounds that must become durable with this group.

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bosun_types::event::EventSequence;
-use bosun_types::{ContainerId, Digest, ExecId, ImageName, NamespaceName, OperationId, SnapshotKey};
+use bosun_types::{
+    ContainerId, Digest, ExecId, ImageName, NamespaceName, OperationId, SnapshotKey, SocketId,
+};
 
 /// A key, or a prefix of keys, inside one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -93,6 +95,16 @@ pub fn operation(id: OperationId) -> Key {
 
 /// An event.
 pub fn event(sequence: EventSequence) -> Key {
+    Key(sequence.to_be_bytes().to_vec())
+}
+
+/// A socket.
+pub fn socket(id: &SocketId) -> Key {
+    join(&[id.as_str().as_bytes()])
+}
+
+/// An entry of the audit log.
+pub fn audit(sequence: u64) -> Key {
     Key(sequence.to_be_bytes().to_vec())
 }
 

@@ -1,5 +1,6 @@
 //! The rows: which type lives in which table under which key.
 
+use bosun_types::access::{AuditRecord, SocketRecord};
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
 use bosun_types::event::EventRecord;
@@ -34,6 +35,8 @@ record!(ContentRecord, Content, |row| key::content(&row.namespace, &row.digest))
 record!(SnapshotRecord, Snapshots, |row| key::snapshot(&row.namespace, &row.snapshotter, &row.key));
 record!(OperationRecord, Operations, |row| key::operation(row.id));
 record!(EventRecord, Events, |row| key::event(row.sequence));
+record!(SocketRecord, Sockets, |row| key::socket(&row.id));
+record!(AuditRecord, Audit, |row| key::audit(row.sequence));
 
 #[cfg(test)]
 mod tests;

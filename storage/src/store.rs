@@ -186,14 +186,17 @@ impl Store {
             return Err(StoreError::ReadOnly { why: why.clone() });
         }
         let (answer, committed) = oneshot::channel();
-        self.inner.queue.try_send(Job::Commit(batch, answer)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Commit {
-                class: bosun_types::ErrorClass::ResourceExhausted,
-                why: format!("{QUEUE_MAX} commits are waiting"),
-            },
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
+        self.inner.queue.try_send(Job::Commit(batch, answer)).map_err(refused_by_queue)?;
         committed.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Queues a batch that rides with the next commit, or goes alone when none comes within [`crate::committer::RIDE_MAX`]. Whatever is
+    /// committed after this call becomes durable no earlier than this batch: that, and nothing else, is promised.
+    pub fn ride(&self, batch: Batch) -> Result<()> {
+        if let Some(why) = &self.inner.refused {
+            return Err(StoreError::ReadOnly { why: why.clone() });
+        }
+        self.inner.queue.try_send(Job::Ride(batch)).map_err(refused_by_queue)
     }
 
     /// One row.
@@ -239,6 +242,22 @@ impl Store {
         self.inner.counters.transfers.take()
     }
 
+    /// A number for an entry of the audit log; the same promise.
+    pub fn next_audit(&self) -> u64 {
+        self.inner.counters.audit.take()
+    }
+
+    /// No entry of the audit log has a higher number.
+    pub fn audit_head(&self) -> u64 {
+        self.inner.counters.audit.peek().saturating_sub(1)
+    }
+
+    /// At most `limit` rows from `from` on, in key order.
+    pub fn scan_from<R: Record>(&self, from: &Key, limit: usize) -> Result<Vec<R>> {
+        let rows = self.inner.backend.scan(R::TABLE, &Key::all(), from, limit)?;
+        rows.iter().map(|(key, value)| codec::decode(key, value)).collect()
+    }
+
     /// Whether writes are taken. After a failed commit it says why; the next successful one clears it.
     pub fn health(&self) -> StoreHealth {
         let trouble = self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -271,6 +290,16 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+fn refused_by_queue(error: TrySendError<Job>) -> StoreError {
+    match error {
+        TrySendError::Full(_) => StoreError::Commit {
+            class: bosun_types::ErrorClass::ResourceExhausted,
+            why: format!("{QUEUE_MAX} commits are waiting"),
+        },
+        TrySendError::Disconnected(_) => StoreError::Closed,
     }
 }
 

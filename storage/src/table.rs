@@ -33,6 +33,8 @@ pub enum Table {
     Cursors = 12,
     /// Who did what.
     Audit = 13,
+    /// Sockets that yield one namespace.
+    Sockets = 16,
 }
 
 impl Table {
@@ -52,6 +54,7 @@ impl Table {
             Self::Events => "events",
             Self::Cursors => "cursors",
             Self::Audit => "audit",
+            Self::Sockets => "sockets",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Integration: the real daemon, the real shim, real containers, over RPC and by the command line.
 
+mod access;
 mod bad_input;
 mod cli;
 mod deaths;

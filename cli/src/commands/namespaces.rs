@@ -2,6 +2,7 @@
 
 use bosun_types::NamespaceName;
 
+use super::sockets;
 use crate::arguments::{Filter, Namespaces, NamespacesCommand};
 use crate::context::{self, Context};
 use crate::output;
@@ -17,6 +18,7 @@ pub async fn namespaces(context: &Context, options: Namespaces) -> anyhow::Resul
             output::line(name.as_str());
             Ok(())
         }
+        Some(NamespacesCommand::Socket(command)) => sockets::sockets(context, command).await,
         Some(NamespacesCommand::Rm { name }) => {
             let name: NamespaceName = name.parse()?;
             context.client.delete_namespace(name.clone()).await?;

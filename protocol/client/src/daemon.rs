@@ -84,6 +84,10 @@ impl Client {
         Ok(Self { driver })
     }
 
+    pub(crate) fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
     /// The daemon's version, as told when the connection was made.
     pub async fn version(&self) -> Result<Version> {
         self.driver.call(|session| async move { Ok(session.version().clone()) }).await

@@ -29,6 +29,9 @@ impl From<Error> for Failure {
 impl From<capnp::Error> for Failure {
     fn from(error: capnp::Error) -> Self {
         let text = error.extra.as_str();
+        if let Some(refusal) = bosun_protocol::convert::from_exception(text) {
+            return Self::Answer(refusal);
+        }
         match error.kind {
             capnp::ErrorKind::Disconnected => Self::Lost(
                 Error::unavailable("the connection to the daemon was lost")

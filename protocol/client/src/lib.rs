@@ -24,6 +24,7 @@
 //! - Every call has a deadline ([`ConnectOptions::call_deadline`]); waits and streams have none.
 #![warn(missing_docs)]
 
+mod access;
 mod containers;
 mod content;
 mod daemon;

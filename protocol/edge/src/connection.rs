@@ -1,6 +1,7 @@
-//! One peer: who it is, and what it holds. Every call passes through here: budget, span, panic fence.
+//! One peer: who it is, what it may do, and what it holds. Every call passes through here: access, budget, audit, span, panic fence.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -8,19 +9,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use bosun_types::Error;
+use bosun_actors::audit::{AuditEntry, AuditHandle, Caller};
+use bosun_types::access::{Access, Reach};
+use bosun_types::{Error, NamespaceName};
 use futures::FutureExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::options::EdgeLimits;
+use crate::policy::{Effect, effect};
 
-/// Who connected, as the kernel says.
-#[derive(Debug, Clone, Copy)]
+tokio::task_local! {
+    /// What a call has learnt of its subject while it runs.
+    static ABOUT: RefCell<Option<String>>;
+}
+
+/// Says what the audited call under way is about, where only its request knows: the id of something new.
+pub(crate) fn about(subject: impl Display) {
+    // Outside of an audited call nobody asks.
+    let _ = ABOUT.try_with(|about| *about.borrow_mut() = Some(subject.to_string()));
+}
+
+/// Who connected, through which socket, and what that lets it do.
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub(crate) uid: u32,
-    pub(crate) pid: i32,
+    /// As the kernel says.
+    pub(crate) caller: Caller,
+    /// `Some`: this namespace alone.
+    pub(crate) namespace: Option<NamespaceName>,
+    pub(crate) access: Access,
+}
+
+impl Peer {
+    /// As the peer may know it.
+    pub(crate) fn reach(&self) -> Reach {
+        let Caller { uid, pid, .. } = self.caller;
+        Reach { namespace: self.namespace.clone(), access: self.access, uid, pid }
+    }
+
+    /// The only refusal that rests on who asks.
+    fn refuse_change(&self, method: &str) -> Option<Error> {
+        (self.access == Access::ReadOnly).then(|| {
+            Error::permission_denied(format!("{method}: this socket is read-only"))
+                .with_hint("use the daemon's socket, or have one made without --read-only")
+        })
+    }
 }
 
 /// What all connections share.
@@ -84,6 +118,7 @@ impl From<capnp::Error> for Fault {
 pub(crate) struct Connection {
     number: u64,
     peer: Peer,
+    audit: AuditHandle,
     limits: EdgeLimits,
     gauges: Arc<Gauges>,
     calls: Cell<usize>,
@@ -138,10 +173,17 @@ impl Drop for Running<'_> {
 }
 
 impl Connection {
-    pub(crate) fn new(number: u64, peer: Peer, limits: EdgeLimits, gauges: Arc<Gauges>) -> Rc<Self> {
+    pub(crate) fn new(
+        number: u64,
+        peer: Peer,
+        audit: AuditHandle,
+        limits: EdgeLimits,
+        gauges: Arc<Gauges>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             number,
             peer,
+            audit,
             limits,
             gauges,
             calls: Cell::new(0),
@@ -151,22 +193,34 @@ impl Connection {
         })
     }
 
-    /// Runs a call that does work. It is finished even if the caller leaves: a handle's future is never dropped half way.
-    /// The outer error is an RPC exception: overload, or the daemon stops.
-    pub(crate) async fn call<T: 'static>(
+    /// Who it is.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// See [`Held::call`].
+    async fn call<T: 'static>(
         self: &Rc<Self>,
         method: &'static str,
+        subject: &str,
         work: impl Future<Output = Result<T, Fault>> + 'static,
     ) -> Result<Result<T, Error>, capnp::Error> {
         self.refuse_while_draining()?;
         let permit = take(&self.calls, 1, self.limits.calls_in_flight, "calls in flight")?;
+        let entry = match self.admit(method, subject) {
+            Ok(entry) => entry,
+            Err(error) => return Ok(Err(error)),
+        };
         let this = Rc::clone(self);
         // The permit's count goes back when the work ends, not when the caller leaves.
         std::mem::forget(permit);
         let mut work = Box::pin(async move {
             let _permit = Permit { counter: &this.calls, amount: 1 };
             let _running = Running::begin(&this.gauges);
-            this.fenced(method, work).await
+            match entry {
+                None => this.fenced(method, work).await,
+                Some(entry) => this.audited(method, entry, work).await,
+            }
         });
         // As far as it goes at once, so that calls that came in order reach their actors in order.
         match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
@@ -177,20 +231,63 @@ impl Connection {
         }
     }
 
-    /// Runs a call that only waits: for an exit, for the next event. It ends when the caller leaves, and a drain does not
-    /// wait for it.
-    pub(crate) async fn wait<T>(
+    /// See [`Held::wait`].
+    async fn wait<T>(
         &self,
         method: &'static str,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<Result<T, Error>, capnp::Error> {
+        debug_assert_ne!(effect(method), Effect::Changes, "{method} waits: it is read-only or feeds");
         self.refuse_while_draining()?;
         let _permit = take(&self.waits, 1, self.limits.waits_in_flight, "waits in flight")?;
+        if let (Effect::Feeds | Effect::Changes, Some(error)) =
+            (effect(method), self.peer.refuse_change(method))
+        {
+            return Ok(Err(error));
+        }
         Ok(self.fenced(method, work).await)
     }
 
-    /// Takes room for bulk bytes; given back on drop.
-    pub(crate) fn bulk(&self, bytes: usize) -> Result<Permit<'_>, capnp::Error> {
+    /// Whether the peer may, and the audit log's entry for what changes something. A refusal for want of access is recorded as well.
+    fn admit(&self, method: &str, subject: &str) -> Result<Option<AuditEntry>, Error> {
+        let effect = effect(method);
+        if effect == Effect::Reads {
+            return Ok(None);
+        }
+        let refused = self.peer.refuse_change(method);
+        if effect == Effect::Feeds && refused.is_none() {
+            return Ok(None);
+        }
+        let entry = self.audit.begin(&self.peer.caller, method, subject)?;
+        match refused {
+            None => Ok(Some(entry)),
+            Some(error) => {
+                entry.end::<()>(&Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// A call whose entry is ended with it.
+    async fn audited<T>(
+        &self,
+        method: &'static str,
+        mut entry: AuditEntry,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Error> {
+        ABOUT
+            .scope(RefCell::new(None), async {
+                let outcome = self.fenced(method, work).await;
+                if let Some(subject) = ABOUT.with(RefCell::take) {
+                    entry.about(&subject);
+                }
+                entry.end(&outcome);
+                outcome
+            })
+            .await
+    }
+
+    fn bulk(&self, bytes: usize) -> Result<Permit<'_>, capnp::Error> {
         take(&self.bulk_bytes, bytes, self.limits.bulk_bytes_in_flight, "bulk bytes in flight")
     }
 
@@ -212,8 +309,8 @@ impl Connection {
             "call",
             method,
             connection = self.number,
-            uid = self.peer.uid,
-            pid = self.peer.pid
+            uid = self.peer.caller.uid,
+            pid = self.peer.caller.pid
         );
         let begun = std::time::Instant::now();
         async {
@@ -246,17 +343,66 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("a panic without a text")
 }
 
-/// A capability that this connection holds; counted while it lives.
+/// A capability that this connection holds, and what it is about; counted while it lives.
 pub(crate) struct Held {
     connection: Rc<Connection>,
+    /// `<namespace>/<container>/<exec>`, as far as the capability reaches down; empty for the daemon.
+    subject: String,
 }
 
 impl Held {
-    /// Counts one more; an exception over the limit, so that it reaches whoever pipelined on it.
-    pub(crate) fn new(connection: &Rc<Connection>) -> Result<Self, capnp::Error> {
+    /// The bootstrap capability.
+    pub(crate) fn first(connection: &Rc<Connection>) -> Result<Self, capnp::Error> {
         let permit = take(&connection.capabilities, 1, connection.limits.capabilities, "capabilities held")?;
         std::mem::forget(permit);
-        Ok(Self { connection: Rc::clone(connection) })
+        Ok(Self { connection: Rc::clone(connection), subject: String::new() })
+    }
+
+    /// Counts one more, got from `parent`; an exception over the limit, so that it reaches whoever pipelined on it.
+    pub(crate) fn new(parent: &Self) -> Result<Self, capnp::Error> {
+        let mut held = Self::first(&parent.connection)?;
+        held.subject.clone_from(&parent.subject);
+        Ok(held)
+    }
+
+    /// It is of one thing below what its parent is of.
+    #[must_use]
+    pub(crate) fn about(mut self, part: impl Display) -> Self {
+        use std::fmt::Write as _;
+        let separator = if self.subject.is_empty() { "" } else { "/" };
+        // A String takes whatever is written.
+        let _ = write!(self.subject, "{separator}{part}");
+        self
+    }
+
+    /// Runs a call that does work. It is finished even if the caller leaves: a handle's future is never dropped half way.
+    /// The outer error is an RPC exception: overload, or the daemon stops.
+    pub(crate) async fn call<T: 'static>(
+        &self,
+        method: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + 'static,
+    ) -> Result<Result<T, Error>, capnp::Error> {
+        self.connection.call(method, &self.subject, work).await
+    }
+
+    /// Runs a call that only waits: for an exit, for the next event. It ends when the caller leaves, and a drain does not
+    /// wait for it.
+    pub(crate) async fn wait<T>(
+        &self,
+        method: &'static str,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<Result<T, Error>, capnp::Error> {
+        self.connection.wait(method, work).await
+    }
+
+    /// Takes room for bulk bytes; given back on drop.
+    pub(crate) fn bulk(&self, bytes: usize) -> Result<Permit<'_>, capnp::Error> {
+        self.connection.bulk(bytes)
+    }
+
+    /// Whose it is.
+    pub(crate) fn peer(&self) -> &Peer {
+        self.connection.peer()
     }
 }
 
@@ -267,74 +413,5 @@ impl Drop for Held {
     }
 }
 
-impl std::ops::Deref for Held {
-    type Target = Rc<Connection>;
-
-    fn deref(&self) -> &Rc<Connection> {
-        &self.connection
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connection() -> Rc<Connection> {
-        let peer = Peer { uid: 0, pid: 1 };
-        Connection::new(1, peer, EdgeLimits::default(), Arc::new(Gauges::default()))
-    }
-
-    #[tokio::test]
-    async fn a_panic_ends_its_own_call_alone() {
-        let connection = connection();
-        let work = async {
-            if connection.number == 1 {
-                panic!("a bug");
-            }
-            Ok(())
-        };
-        let outcome = connection.wait("test", work).await.expect("no exception");
-        let error = outcome.expect_err("a panic");
-        assert_eq!(error.class, bosun_types::ErrorClass::Internal);
-        assert!(error.message.contains("a bug"), "{error}");
-        assert_eq!(connection.waits.get(), 0, "counted back");
-    }
-
-    #[tokio::test]
-    async fn work_goes_on_when_its_caller_leaves() {
-        let connection = connection();
-        let local = tokio::task::LocalSet::new();
-        let gauges = Arc::clone(&connection.gauges);
-        local
-            .run_until(async {
-                let (go, gone) = tokio::sync::oneshot::channel::<()>();
-                let done = Rc::new(Cell::new(false));
-                let mark = Rc::clone(&done);
-                let call = connection.call("test", async move {
-                    let _ = gone.await;
-                    mark.set(true);
-                    Ok(())
-                });
-                let left = tokio::time::timeout(std::time::Duration::from_millis(1), call).await;
-                assert!(left.is_err());
-                assert_eq!((gauges.calls(), connection.calls.get()), (1, 1));
-                go.send(()).expect("the work goes on");
-                while !done.get() {
-                    tokio::task::yield_now().await;
-                }
-                tokio::task::yield_now().await;
-                assert_eq!((gauges.calls(), connection.calls.get()), (0, 0));
-            })
-            .await;
-    }
-
-    #[tokio::test]
-    async fn bulk_bytes_are_counted_and_given_back() {
-        let connection = connection();
-        let most = connection.limits.bulk_bytes_in_flight;
-        let room = connection.bulk(most).expect("room");
-        assert!(connection.bulk(1).is_err());
-        drop(room);
-        assert!(connection.bulk(1).is_ok());
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error};
 use capnp_rpc::new_client;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 use crate::task::Task;
@@ -50,13 +50,14 @@ impl containers::Server for Containers {
         let handle = self.handle.clone();
         let work = async move {
             let request = ContainerRequest::read(params.get()?.get_request()?)?;
+            about(&request.id);
             Ok(handle.create(request).await?)
         };
         let outcome = self.held.call("container.create", work).await?;
         reply!(results, outcome, |record, out| {
             let made = self.handle.get(record.id.clone());
             record.write(out.reborrow().init_record());
-            out.set_container(new_client(Container { held, handle: made }));
+            out.set_container(new_client(Container { held: held.about(&record.id), handle: made }));
         })
     }
 
@@ -81,8 +82,8 @@ impl containers::Server for Containers {
         let held = Held::new(&self.held)?;
         let outcome: Result<ContainerId, Error> = read_parsed(params.get()?.get_id());
         reply!(results, outcome, |id, out| {
-            out.set_container(new_client(Container { held, handle: self.handle.get(id) }));
-        })
+            out.set_container(new_client(Container { held: held.about(&id), handle: self.handle.get(id) }));
+        }, else set_container)
     }
 }
 

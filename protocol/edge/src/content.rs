@@ -13,7 +13,7 @@ use bosun_types::{Digest, Error, Labels};
 use bytes::Bytes;
 use capnp_rpc::new_client;
 
-use crate::connection::{Fault, Held};
+use crate::connection::{Fault, Held, about};
 use crate::page::{Wanted, label_bytes, paged, read_filter};
 use crate::reply;
 
@@ -95,6 +95,7 @@ impl content::Server for Content {
         let handle = self.handle.clone();
         let work = async move {
             let digest: Digest = read_parsed(params.get()?.get_digest())?;
+            about(digest);
             Ok(handle.delete(&digest).await?)
         };
         let outcome = self.held.call("content.delete", work).await?;

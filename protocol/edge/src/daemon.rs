@@ -1,45 +1,57 @@
 //! `Bosun`: the bootstrap capability.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bosun_actors::daemon::Daemon;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_pairs, read_parsed, write_list};
 use bosun_protocol::daemon_capnp::bosun;
 use bosun_protocol::limits::PROTOCOL_VERSION;
-use bosun_types::{NamespaceName, OperationId};
+use bosun_types::access::{AuditQuery, SocketRecord};
+use bosun_types::{Error, NamespaceName, OperationId, SocketId};
 use capnp_rpc::new_client;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::event::Events;
 use crate::namespace::Namespace;
+use crate::options::EdgeOptions;
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
+use crate::server::Shared;
 
+/// About what a socket's record takes in a message.
+const SOCKET_BYTES: usize = 512;
+/// Entries of the audit log in one answer; one of them takes a few hundred bytes.
+const AUDIT_PAGE_MAX: usize = 1000;
 /// About what an operation takes in a message: its intent as JSON, its cause.
 const OPERATION_BYTES: usize = 2048;
 
 pub(crate) struct Root {
     held: Held,
+    shared: Arc<Shared>,
     daemon: Daemon,
-    version: String,
-    revision: String,
 }
 
 impl Root {
-    pub(crate) fn new(held: Held, daemon: Daemon, version: String, revision: String) -> Self {
-        Self { held, daemon, version, revision }
+    pub(crate) fn new(held: Held, shared: Arc<Shared>) -> Self {
+        let daemon = shared.daemon.clone();
+        Self { held, shared, daemon }
     }
+}
+
+/// What the daemon says of itself to anybody who may connect.
+pub(crate) fn write_version(options: &EdgeOptions, mut out: bosun::version_results::Builder<'_>) {
+    out.set_protocol(PROTOCOL_VERSION);
+    out.set_version(options.version.as_str());
+    out.set_revision(options.revision.as_str());
 }
 
 type Done = Result<(), capnp::Error>;
 
 impl bosun::Server for Root {
     async fn version(self: Rc<Self>, _: bosun::VersionParams, mut results: bosun::VersionResults) -> Done {
-        let mut out = results.get();
-        out.set_protocol(PROTOCOL_VERSION);
-        out.set_version(self.version.as_str());
-        out.set_revision(self.revision.as_str());
+        write_version(&self.shared.options, results.get());
         Ok(())
     }
 
@@ -63,8 +75,8 @@ impl bosun::Server for Root {
         let held = Held::new(&self.held)?;
         let daemon = self.daemon.clone();
         let named = read_parsed::<NamespaceName>(params.get()?.get_id());
-        let outcome = named.map(|name| Namespace::new(held, daemon.namespace(name)));
-        reply!(results, outcome, |namespace, out| out.set_namespace(new_client(namespace)))
+        let outcome = named.map(|name| Namespace::new(held.about(&name), daemon.namespace(name)));
+        reply!(results, outcome, |namespace, out| out.set_namespace(new_client(namespace)), else set_namespace)
     }
 
     async fn namespaces(
@@ -97,7 +109,9 @@ impl bosun::Server for Root {
         let daemon = self.daemon.clone();
         let work = async move {
             let params = params.get()?;
-            let (name, labels) = (read_parsed(params.get_id())?, read_pairs(params.get_labels())?);
+            let (name, labels): (NamespaceName, _) =
+                (read_parsed(params.get_id())?, read_pairs(params.get_labels())?);
+            about(&name);
             Ok(daemon.create_namespace(name, labels).await?)
         };
         let outcome = self.held.call("namespace.create", work).await?;
@@ -112,7 +126,9 @@ impl bosun::Server for Root {
         let daemon = self.daemon.clone();
         let work = async move {
             let params = params.get()?;
-            let (name, labels) = (read_parsed(params.get_id())?, read_pairs(params.get_labels())?);
+            let (name, labels): (NamespaceName, _) =
+                (read_parsed(params.get_id())?, read_pairs(params.get_labels())?);
+            about(&name);
             Ok(daemon.update_namespace(name, labels, params.get_replace()).await?)
         };
         let outcome = self.held.call("namespace.update", work).await?;
@@ -126,7 +142,8 @@ impl bosun::Server for Root {
     ) -> Done {
         let daemon = self.daemon.clone();
         let work = async move {
-            let name = read_parsed(params.get()?.get_id())?;
+            let name: NamespaceName = read_parsed(params.get()?.get_id())?;
+            about(&name);
             Ok(daemon.delete_namespace(name).await?)
         };
         let outcome = self.held.call("namespace.delete", work).await?;
@@ -159,6 +176,7 @@ impl bosun::Server for Root {
         let daemon = self.daemon.clone();
         let work = async move {
             let id = OperationId(params.get()?.get_id());
+            about(id);
             Ok(daemon.retry_operation(id).await?)
         };
         let outcome = self.held.call("operation.retry", work).await?;
@@ -169,5 +187,86 @@ impl bosun::Server for Root {
         let events = Events::new(Held::new(&self.held)?, self.daemon.events(), None);
         results.get().set_events(new_client(events));
         Ok(())
+    }
+
+    async fn reach(self: Rc<Self>, _: bosun::ReachParams, mut results: bosun::ReachResults) -> Done {
+        self.held.peer().reach().write(results.get().init_reach());
+        Ok(())
+    }
+
+    async fn create_socket(
+        self: Rc<Self>,
+        params: bosun::CreateSocketParams,
+        mut results: bosun::CreateSocketResults,
+    ) -> Done {
+        let (daemon, doors) = (self.daemon.clone(), self.shared.doors.clone());
+        let work = async move {
+            let wanted = SocketRecord::read(params.get()?.get_socket()?)?;
+            about(format_args!("{}/{}", wanted.namespace, wanted.id));
+            doors.place(&wanted).check().map_err(Error::from)?;
+            let record = daemon.sockets().create(wanted).await?;
+            if let Err(error) = doors.open(record.clone()).await {
+                // The record says what is there, and it is not.
+                daemon.sockets().remove(record.id).await?;
+                return Err(error.into());
+            }
+            let path = doors.place(&record).path.to_string_lossy().into_owned();
+            Ok((record, path))
+        };
+        let outcome = self.held.call("socket.create", work).await?;
+        reply!(results, outcome, |(record, path), out| {
+            record.write(out.reborrow().init_record());
+            out.set_path(path.as_str());
+        })
+    }
+
+    async fn sockets(
+        self: Rc<Self>,
+        params: bosun::SocketsParams,
+        mut results: bosun::SocketsResults,
+    ) -> Done {
+        let daemon = self.daemon.clone();
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            paged(daemon.sockets().list(), &wanted, |record| record.id.to_string(), |_| SOCKET_BYTES)
+        };
+        let outcome = self.held.call("socket.list", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_records(length(&page.records)));
+            page.write_next(out.init_page());
+        })
+    }
+
+    async fn remove_socket(
+        self: Rc<Self>,
+        params: bosun::RemoveSocketParams,
+        mut results: bosun::RemoveSocketResults,
+    ) -> Done {
+        let (daemon, doors) = (self.daemon.clone(), self.shared.doors.clone());
+        let work = async move {
+            let id: SocketId = read_parsed(params.get()?.get_id())?;
+            about(&id);
+            daemon.sockets().remove(id.clone()).await?;
+            Ok(doors.close(id).await?)
+        };
+        let outcome = self.held.call("socket.remove", work).await?;
+        reply!(results, outcome)
+    }
+
+    async fn audit(self: Rc<Self>, params: bosun::AuditParams, mut results: bosun::AuditResults) -> Done {
+        let daemon = self.daemon.clone();
+        let work = async move {
+            let params = params.get()?;
+            let query = AuditQuery::read(params.get_query()?)?;
+            let limit = match usize::try_from(params.get_limit()).unwrap_or(usize::MAX) {
+                0 => AUDIT_PAGE_MAX,
+                limit => limit.min(AUDIT_PAGE_MAX),
+            };
+            Ok(daemon.audit().query(query, params.get_before(), limit).await?)
+        };
+        let outcome = self.held.call("audit.list", work).await?;
+        reply!(results, outcome, |records, out| {
+            write_list(&records, out.init_records(length(&records)));
+        })
     }
 }

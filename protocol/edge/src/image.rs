@@ -9,7 +9,7 @@ use bosun_protocol::image_capnp::images;
 use bosun_types::ImageName;
 use bosun_types::image::ImageRecord;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 
@@ -35,6 +35,7 @@ impl images::Server for Images {
         let handle = self.handle.clone();
         let work = async move {
             let image = ImageRecord::read(params.get()?.get_image()?)?;
+            about(&image.name);
             Ok(handle.create(image).await?)
         };
         let outcome = self.held.call("image.create", work).await?;
@@ -78,6 +79,7 @@ impl images::Server for Images {
         let work = async move {
             let params = params.get()?;
             let (image, paths) = (ImageRecord::read(params.get_image()?)?, read_texts(params.get_paths())?);
+            about(&image.name);
             Ok(handle.update(image, paths).await?)
         };
         let outcome = self.held.call("image.update", work).await?;
@@ -92,6 +94,7 @@ impl images::Server for Images {
         let handle = self.handle.clone();
         let work = async move {
             let name: ImageName = read_parsed(params.get()?.get_image())?;
+            about(&name);
             Ok(handle.delete(&name).await?)
         };
         let outcome = self.held.call("image.delete", work).await?;

@@ -4,11 +4,13 @@
 //! Cap'n Proto objects are not `Send`: each connection lives on one thread's `LocalSet` and holds `Send` handles.
 //! Domain errors go into the `error` field of the answer (`docs/adr/0006-errors-in-band-and-pipelining.md`).
 
+mod confined;
 mod connection;
 mod container;
 mod content;
 mod cursor;
 mod daemon;
+mod doors;
 mod error;
 mod event;
 mod frame;
@@ -16,6 +18,7 @@ mod image;
 mod namespace;
 mod options;
 mod page;
+mod policy;
 mod server;
 mod snapshot;
 mod socket;
@@ -42,6 +45,22 @@ macro_rules! reply {
                 $fill;
             }
             Err(error) => bosun_protocol::Wire::write(&error, $results.get().init_error()),
+        }
+        Ok(())
+    }};
+    // A capability that is refused breaks with the refusal, so that what was pipelined on it meets the same error.
+    ($results:ident, $outcome:expr, |$value:pat_param, $out:ident| $fill:expr, else $set:ident) => {{
+        match $outcome {
+            Ok($value) => {
+                let mut $out = $results.get();
+                $fill;
+            }
+            Err(error) => {
+                let mut out = $results.get();
+                let exception = bosun_protocol::convert::as_exception(&error);
+                out.$set(capnp_rpc::new_future_client(async move { Err(exception) }));
+                bosun_protocol::Wire::write(&error, out.init_error());
+            }
         }
         Ok(())
     }};

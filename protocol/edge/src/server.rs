@@ -2,23 +2,29 @@
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bosun_actors::audit::Caller;
 use bosun_actors::daemon::Daemon;
 use bosun_protocol::{daemon_capnp::bosun, limits};
+use bosun_types::access::Access;
+use bosun_types::{NamespaceName, SocketId};
 use capnp_rpc::{RpcSystem, rpc_twoparty_capnp::Side, twoparty};
 use futures::io::{BufReader, BufWriter};
 use tokio::sync::mpsc;
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
+use tokio_util::sync::CancellationToken;
 
+use crate::confined::Confined;
 use crate::connection::{Connection, ConnectionCount, Gauges, Held, Peer};
 use crate::daemon::Root;
+use crate::doors::{self, Doors};
 use crate::error::EdgeError;
 use crate::frame::{FrameLimits, Framed};
 use crate::options::EdgeOptions;
-use crate::socket::Socket;
+use crate::socket::{Place, Socket};
 
 /// Pause after an accept that failed for want of descriptors or memory: they come back when others end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,10 +41,18 @@ impl Edge {
     /// # Errors
     /// The socket is in use, or cannot be made.
     pub fn start(daemon: Daemon, options: EdgeOptions) -> Result<EdgeHandle, EdgeError> {
-        let (socket, listener) = Socket::bind(&options)?;
+        let place =
+            Place { path: options.socket.clone(), mode: options.mode, uid: options.uid, gid: options.gid };
+        let (socket, listener) = Socket::bind(&place)?;
         let gauges = Arc::new(Gauges::default());
-        let shared =
-            Arc::new(Shared { daemon, options, gauges: Arc::clone(&gauges), numbers: AtomicU64::new(1) });
+        let (doors, requests) = Doors::new(daemon.socket_directory());
+        let shared = Arc::new(Shared {
+            daemon,
+            options,
+            doors,
+            gauges: Arc::clone(&gauges),
+            numbers: AtomicU64::new(1),
+        });
         let mut threads = Vec::new();
         let mut hand_overs = Vec::new();
         for index in 0..shared.options.threads.max(1) {
@@ -51,7 +65,9 @@ impl Edge {
             })?);
         }
         threads.push(spawn("bosun-accept".to_owned(), move |runtime| {
-            runtime.block_on(accept(&shared, listener, &hand_overs));
+            let accepting = Arc::new(Accepting { shared, hand_overs, turn: AtomicUsize::new(0) });
+            let main = accept(Arc::clone(&accepting), listener, Via::default());
+            runtime.block_on(async { tokio::join!(main, doors::run(accepting, requests)) });
         })?);
         Ok(EdgeHandle { socket: Some(socket), threads, gauges })
     }
@@ -119,11 +135,30 @@ impl Drop for EdgeHandle {
     }
 }
 
-struct Shared {
-    daemon: Daemon,
-    options: EdgeOptions,
-    gauges: Arc<Gauges>,
+pub(crate) struct Shared {
+    pub(crate) daemon: Daemon,
+    pub(crate) options: EdgeOptions,
+    pub(crate) doors: Doors,
+    pub(crate) gauges: Arc<Gauges>,
     numbers: AtomicU64,
+}
+
+/// Through which socket a peer came, and what that lets it reach.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Via {
+    /// `None`: the daemon's own, which lets everything.
+    pub(crate) socket: Option<SocketId>,
+    pub(crate) namespace: Option<NamespaceName>,
+    pub(crate) access: Access,
+    /// Its connections end.
+    pub(crate) revoked: CancellationToken,
+}
+
+/// What the accept loops share: one for each socket, all on one thread.
+pub(crate) struct Accepting {
+    pub(crate) shared: Arc<Shared>,
+    hand_overs: Vec<mpsc::Sender<Accepted>>,
+    turn: AtomicUsize,
 }
 
 fn spawn(
@@ -135,8 +170,8 @@ fn spawn(
     std::thread::Builder::new().name(name).spawn(move || body(&runtime)).map_err(EdgeError::Thread)
 }
 
-/// Accepts until the drain begins. No error ends it: descriptors and memory come back.
-async fn accept(shared: &Shared, listener: UnixListener, hand_overs: &[mpsc::Sender<Accepted>]) {
+/// Accepts until the drain begins or the socket is revoked. No error ends it: descriptors and memory come back.
+pub(crate) async fn accept(accepting: Arc<Accepting>, listener: UnixListener, via: Via) {
     let listener = match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -144,10 +179,11 @@ async fn accept(shared: &Shared, listener: UnixListener, hand_overs: &[mpsc::Sen
             return;
         }
     };
-    let mut turn = hand_overs.iter().cycle();
+    let Shared { gauges, options, .. } = accepting.shared.as_ref();
     loop {
         let accepted = tokio::select! {
-            () = shared.gauges.draining.cancelled() => return,
+            () = gauges.draining.cancelled() => return,
+            () = via.revoked.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
@@ -158,12 +194,13 @@ async fn accept(shared: &Shared, listener: UnixListener, hand_overs: &[mpsc::Sen
                 continue;
             }
         };
-        let Some(count) = ConnectionCount::take(&shared.gauges, shared.options.limits.connections) else {
-            tracing::warn!(limit = shared.options.limits.connections, "connection refused: too many");
+        let Some(count) = ConnectionCount::take(gauges, options.limits.connections) else {
+            tracing::warn!(limit = options.limits.connections, "connection refused: too many");
             continue;
         };
-        let (Ok(stream), Some(thread)) = (stream.into_std(), turn.next()) else { continue };
-        if thread.send(Accepted { stream, count }).await.is_err() {
+        let turn = accepting.turn.fetch_add(1, Ordering::Relaxed) % accepting.hand_overs.len();
+        let Ok(stream) = stream.into_std() else { continue };
+        if accepting.hand_overs[turn].send(Accepted { stream, count, via: via.clone() }).await.is_err() {
             return;
         }
     }
@@ -172,6 +209,7 @@ async fn accept(shared: &Shared, listener: UnixListener, hand_overs: &[mpsc::Sen
 struct Accepted {
     stream: UnixStream,
     count: ConnectionCount,
+    via: Via,
 }
 
 /// The body of a serving thread. When it returns, every connection of the thread is dropped.
@@ -182,8 +220,13 @@ async fn serve(shared: Arc<Shared>, mut connections: mpsc::Receiver<Accepted>) {
             accepted = connections.recv() => match accepted {
                 Some(accepted) => {
                     let shared = Arc::clone(&shared);
+                    let revoked = accepted.via.revoked.clone();
                     tokio::task::spawn_local(async move {
-                        if let Err(error) = serve_connection(&shared, accepted).await {
+                        let served = tokio::select! {
+                            served = serve_connection(shared, accepted) => served,
+                            () = revoked.cancelled() => Err(capnp::Error::disconnected("revoked".to_owned())),
+                        };
+                        if let Err(error) = served {
                             tracing::debug!(%error, "connection ended");
                         }
                     });
@@ -195,21 +238,24 @@ async fn serve(shared: Arc<Shared>, mut connections: mpsc::Receiver<Accepted>) {
     }
 }
 
-async fn serve_connection(shared: &Shared, accepted: Accepted) -> Result<(), capnp::Error> {
-    let Accepted { stream, count: _count } = accepted;
+async fn serve_connection(shared: Arc<Shared>, accepted: Accepted) -> Result<(), capnp::Error> {
+    let Accepted { stream, count: _count, via } = accepted;
     let stream = tokio::net::UnixStream::from_std(stream)?;
     let credentials = stream.peer_cred()?;
-    let peer = Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
+    let caller =
+        Caller { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0), socket: via.socket.clone() };
     let options = &shared.options;
     let number = shared.numbers.fetch_add(1, Ordering::Relaxed);
-    tracing::debug!(connection = number, uid = peer.uid, pid = peer.pid, "connected");
-    let connection = Connection::new(number, peer, options.limits.clone(), Arc::clone(&shared.gauges));
-    let root = Root::new(
-        Held::new(&connection)?,
-        shared.daemon.clone(),
-        options.version.clone(),
-        options.revision.clone(),
-    );
+    tracing::debug!(connection = number, uid = caller.uid, pid = caller.pid, socket = ?via.socket, "connected");
+    let peer = Peer { caller, namespace: via.namespace.clone(), access: via.access };
+    let audit = shared.daemon.audit();
+    let limits = options.limits.clone();
+    let connection = Connection::new(number, peer, audit, limits, Arc::clone(&shared.gauges));
+    let held = Held::first(&connection)?;
+    let bootstrap: bosun::Client = match via.namespace {
+        None => capnp_rpc::new_client(Root::new(held, Arc::clone(&shared))),
+        Some(namespace) => capnp_rpc::new_client(Confined::new(held, Arc::clone(&shared), namespace)),
+    };
     let (read_half, write_half) = stream.into_split();
     let frame_limits = FrameLimits {
         message_bytes_max: limits::REQUEST_BYTES_MAX as u64,
@@ -223,6 +269,5 @@ async fn serve_connection(shared: &Shared, accepted: Accepted) -> Result<(), cap
         limits::reader_options(limits::REQUEST_BYTES_MAX),
     );
     network.set_window_size(limits::WINDOW_BYTES);
-    let bootstrap: bosun::Client = capnp_rpc::new_client(root);
     RpcSystem::new(Box::new(network), Some(bootstrap.client)).await
 }

@@ -10,7 +10,7 @@ use bosun_types::SnapshotKey;
 use bosun_types::content::Descriptor;
 use bosun_types::diff::DiffRequest;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::content::label_paths;
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
@@ -38,7 +38,9 @@ impl snapshots::Server for Snapshots {
         let work = async move {
             let params = params.get()?;
             let parent = read_optional_parsed(params.has_parent(), params.get_parent())?;
-            let (key, labels) = (read_parsed(params.get_key())?, read_pairs(params.get_labels())?);
+            let (key, labels): (SnapshotKey, _) =
+                (read_parsed(params.get_key())?, read_pairs(params.get_labels())?);
+            about(&key);
             Ok(handle.prepare(key, parent, labels).await?)
         };
         let outcome = self.held.call("snapshot.prepare", work).await?;
@@ -54,7 +56,9 @@ impl snapshots::Server for Snapshots {
         let work = async move {
             let params = params.get()?;
             let parent = read_optional_parsed(params.has_parent(), params.get_parent())?;
-            let (key, labels) = (read_parsed(params.get_key())?, read_pairs(params.get_labels())?);
+            let (key, labels): (SnapshotKey, _) =
+                (read_parsed(params.get_key())?, read_pairs(params.get_labels())?);
+            about(&key);
             Ok(handle.view(key, parent, labels).await?)
         };
         let outcome = self.held.call("snapshot.view", work).await?;
@@ -83,7 +87,9 @@ impl snapshots::Server for Snapshots {
         let handle = self.handle.clone();
         let work = async move {
             let params = params.get()?;
-            let (target, key) = (read_parsed(params.get_target())?, read_parsed(params.get_key())?);
+            let (target, key): (_, SnapshotKey) =
+                (read_parsed(params.get_target())?, read_parsed(params.get_key())?);
+            about(&key);
             Ok(handle.commit(target, key, read_pairs(params.get_labels())?).await?)
         };
         let outcome = self.held.call("snapshot.commit", work).await?;
@@ -97,7 +103,8 @@ impl snapshots::Server for Snapshots {
     ) -> Done {
         let handle = self.handle.clone();
         let work = async move {
-            let key = read_parsed(params.get()?.get_key())?;
+            let key: SnapshotKey = read_parsed(params.get()?.get_key())?;
+            about(&key);
             Ok(handle.remove(key).await?)
         };
         let outcome = self.held.call("snapshot.remove", work).await?;
@@ -148,7 +155,9 @@ impl snapshots::Server for Snapshots {
         let handle = self.handle.clone();
         let work = async move {
             let params = params.get()?;
-            let (key, labels) = (read_parsed(params.get_key())?, read_pairs(params.get_labels())?);
+            let (key, labels): (SnapshotKey, _) =
+                (read_parsed(params.get_key())?, read_pairs(params.get_labels())?);
+            about(&key);
             match label_paths(&labels, params.get_replace()) {
                 Some(paths) => Ok(handle.update_labels(&key, labels, paths).await?),
                 None => Ok(handle.stat(&key).await?),

@@ -6,7 +6,28 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::error::{EdgeError, SOCKET_PATH_BYTES_MAX};
-use crate::options::EdgeOptions;
+
+/// Where a socket is to be, and who may connect to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// `None`: the daemon's.
+    pub(crate) uid: Option<u32>,
+    /// `None`: the daemon's.
+    pub(crate) gid: Option<u32>,
+}
+
+impl Place {
+    /// Whether its path fits a socket address.
+    pub(crate) fn check(&self) -> Result<(), EdgeError> {
+        if self.path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(EdgeError::PathTooLong { path: self.path.clone() });
+        }
+        Ok(())
+    }
+}
 
 /// A bound socket; its path is removed on drop if it is still this one.
 #[derive(Debug)]
@@ -17,11 +38,9 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Binds. A socket that somebody answers on is refused, a stale one replaced.
-    pub(crate) fn bind(options: &EdgeOptions) -> Result<(Self, UnixListener), EdgeError> {
-        let path = options.socket.clone();
-        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(EdgeError::PathTooLong { path });
-        }
+    pub(crate) fn bind(place: &Place) -> Result<(Self, UnixListener), EdgeError> {
+        place.check()?;
+        let path = place.path.clone();
         refuse_if_used(&path)?;
         let io = |doing: &'static str| {
             let path = path.clone();
@@ -34,8 +53,8 @@ impl Socket {
             return Err(io("cannot remove what an earlier start left")(error));
         }
         let listener = UnixListener::bind(&temporary).map_err(io("cannot bind"))?;
-        std::os::unix::fs::chown(&temporary, options.uid, options.gid).map_err(io("cannot set the owner"))?;
-        let mode = std::fs::Permissions::from_mode(options.mode);
+        std::os::unix::fs::chown(&temporary, place.uid, place.gid).map_err(io("cannot set the owner"))?;
+        let mode = std::fs::Permissions::from_mode(place.mode);
         std::fs::set_permissions(&temporary, mode).map_err(io("cannot set the mode"))?;
         listener.set_nonblocking(true).map_err(io("cannot make it non-blocking"))?;
         let metadata = std::fs::symlink_metadata(&temporary).map_err(io("cannot look at it"))?;

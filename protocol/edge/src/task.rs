@@ -12,7 +12,7 @@ use bosun_types::{Error, ExecId};
 use capnp_rpc::new_client;
 use tokio::sync::mpsc;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::cursor::{Lent, Source, batch};
 use crate::reply;
 
@@ -40,7 +40,7 @@ impl Task {
     }
 
     fn process(&self, held: Held, exec: ExecId) -> process::Client {
-        new_client(Self { held, handle: self.handle.clone(), exec: Some(exec) })
+        new_client(Self { held: held.about(&exec), handle: self.handle.clone(), exec: Some(exec) })
     }
 
     fn parts(&self) -> (TaskHandle, Option<ExecId>) {
@@ -174,6 +174,7 @@ impl task::Server for Task {
         let work = async move {
             let request = ExecRequest::read(params.get()?.get_request()?)?;
             let id = request.id.clone();
+            about(&id);
             handle.exec(request).await?;
             Ok(id)
         };
@@ -184,7 +185,7 @@ impl task::Server for Task {
     async fn process(self: Rc<Self>, params: task::ProcessParams, mut results: task::ProcessResults) -> Done {
         let held = Held::new(&self.held)?;
         let outcome: Result<ExecId, Error> = read_parsed(params.get()?.get_exec());
-        reply!(results, outcome, |id, out| out.set_process(Task::process(&self, held, id)))
+        reply!(results, outcome, |id, out| out.set_process(Task::process(&self, held, id)), else set_process)
     }
 
     async fn execs(self: Rc<Self>, _: task::ExecsParams, mut results: task::ExecsResults) -> Done {

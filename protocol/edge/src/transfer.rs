@@ -14,7 +14,7 @@ use bytes::Bytes;
 use capnp_rpc::new_client;
 use tokio::sync::{mpsc, watch};
 
-use crate::connection::{Fault, Held};
+use crate::connection::{Fault, Held, about};
 use crate::cursor::Lent;
 use crate::page::{Wanted, paged};
 use crate::reply;
@@ -47,6 +47,7 @@ impl transfers::Server for Transfers {
         let handle = self.handle.clone();
         let work = async move {
             let request = PullRequest::read(params.get()?.get_request()?)?;
+            about(&request.reference);
             Ok(handle.pull(request).await?)
         };
         let outcome = self.held.call("transfer.pull", work).await?;

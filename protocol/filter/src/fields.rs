@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bosun_types::Labels;
+use bosun_types::access::SocketRecord;
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::{ContentRecord, IngestStatus};
 use bosun_types::event::{Event, EventRecord};
@@ -48,6 +49,18 @@ impl Fields for ContainerRecord {
             ["snapshotter"] => self.snapshotter.as_deref().and_then(borrowed),
             ["snapshotkey"] => self.snapshot_key.as_ref().and_then(|key| borrowed(key.as_str())),
             ["labels", ..] => of_labels(&self.labels, &path[1..]),
+            _ => None,
+        }
+    }
+}
+
+/// `id`, `namespace`, `access`.
+impl Fields for SocketRecord {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["id"] => borrowed(self.id.as_str()),
+            ["namespace"] => borrowed(self.namespace.as_str()),
+            ["access"] => owned(self.access),
             _ => None,
         }
     }

@@ -177,6 +177,33 @@ fn small_words_round_trip() {
 }
 
 #[test]
+fn access_round_trips() {
+    use bosun_types::access::{Access, AuditQuery, AuditRecord, AuditResult, Reach, SocketRecord};
+    for access in [Access::ReadWrite, Access::ReadOnly] {
+        round_trips(Reach { namespace: Some(id("web")), access, uid: 0, pid: -1 });
+        round_trips(Reach { namespace: None, access, uid: u32::MAX, pid: 7 });
+        let (uid, gid, mode, created_at) = (1, 2, 0o600, Timestamp(5));
+        round_trips(SocketRecord { id: id("s"), namespace: id("web"), uid, gid, mode, access, created_at });
+    }
+    let refused = AuditResult::Refused { error: Error::not_found("x"), micros: 4 };
+    for result in [AuditResult::Begun, AuditResult::Done { micros: 4 }, refused] {
+        round_trips(AuditRecord {
+            sequence: 1,
+            at: Timestamp(2),
+            uid: 3,
+            pid: 4,
+            socket: Some(id("s")),
+            call: "c".to_owned(),
+            subject: "web/c".to_owned(),
+            result,
+        });
+    }
+    round_trips(AuditQuery::default());
+    let (since, subject, call) = (Some(Timestamp(1)), Some("web".to_owned()), Some("task".to_owned()));
+    round_trips(AuditQuery { since, uid: Some(0), subject, call, refused: true });
+}
+
+#[test]
 fn containers_round_trip() {
     let record = ContainerRecord {
         namespace: id("web"),

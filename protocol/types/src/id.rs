@@ -144,6 +144,10 @@ string_id!(
     SnapshotKey, |text| check_name("snapshot key", text)
 );
 string_id!(
+    /// A socket that yields one namespace; unique in the daemon, part of a file name (ID-1).
+    SocketId, |text| check_identifier("socket id", text)
+);
+string_id!(
     /// A lease (LSE-1).
     LeaseId, |text| check_name("lease id", text)
 );

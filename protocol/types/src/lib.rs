@@ -4,6 +4,7 @@
 //! Types that are stored or sent to a shim derive bincode's `Encode`/`Decode`; their layout is part of a versioned
 //! format (see `bosun-storage::codec` and [`shim`]): append fields only through a new version, never reorder.
 
+pub mod access;
 pub mod container;
 pub mod content;
 pub mod diff;
@@ -29,6 +30,8 @@ pub mod transfer;
 pub mod tree;
 
 pub use error::{Error, ErrorClass, Result};
-pub use id::{ContainerId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey};
+pub use id::{
+    ContainerId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey, SocketId,
+};
 pub use labels::Labels;
 pub use time::Timestamp;

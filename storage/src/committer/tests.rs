@@ -151,3 +151,31 @@ fn f_8_what_frees_space_is_never_held_back() {
     assert!(grows(Intent::PrepareSnapshot { snapshotter: snapshotter(), key: key(), directory: 1 }));
     assert!(!grows(Intent::RemoveSnapshot { snapshotter: snapshotter(), key: key(), directory: 1 }));
 }
+
+/// A riding batch causes no sync of its own, and whatever is committed after it takes it along.
+#[tokio::test]
+async fn what_is_queued_after_a_riding_batch_is_durable_no_earlier() {
+    let backend = Arc::new(Memory::default());
+    let store = Store::over(backend.clone()).expect("opens");
+    for round in 0..50 {
+        store.ride(put(&format!("rider{round}"))).expect("queues");
+        let committed = store.commit(put(&format!("waiter{round}"))).await.expect("commits");
+        assert_eq!(committed.sequence, round * 2 + 2, "in the order of the queue");
+        let there = names(backend.after_power_cut());
+        assert!(there.contains(&format!("rider{round}")), "{there:?}");
+    }
+}
+
+#[test]
+fn a_riding_batch_goes_alone_when_nothing_comes_and_with_the_close() {
+    let backend = Arc::new(Memory::default());
+    let store = Store::over(backend.clone()).expect("opens");
+    let mut head = store.watch_events();
+    store.ride(put("alone")).expect("queues");
+    while *head.borrow_and_update() < 1 {
+        std::thread::yield_now();
+    }
+    store.ride(put("last")).expect("queues");
+    store.close();
+    assert_eq!(names(backend.after_power_cut()), ["alone", "last"]);
+}

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use bosun_types::access::{Access, AuditRecord, AuditResult, SocketRecord};
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
 use bosun_types::content::{ContentRecord, Descriptor};
 use bosun_types::event::{Event, EventRecord};
@@ -18,7 +19,8 @@ use bosun_types::stdio::{LogTarget, Stdio};
 use bosun_types::task::{ExecRecord, ExitCause, ExitStatus, ProcessIdentity, StoredPhase, TaskRecord};
 use bosun_types::transfer::PullRequest;
 use bosun_types::{
-    ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, OperationId, SnapshotKey, Timestamp,
+    ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, OperationId, SnapshotKey, SocketId,
+    Timestamp,
 };
 
 use crate::codec;
@@ -195,6 +197,42 @@ fn add_rows(samples: &mut Samples) {
     }
 }
 
+fn add_access(samples: &mut Samples) {
+    let socket = SocketId::new("web-look").expect("good");
+    samples.add(
+        "one",
+        &SocketRecord {
+            id: socket.clone(),
+            namespace: namespace(),
+            uid: 1000,
+            gid: 100,
+            mode: 0o660,
+            access: Access::ReadOnly,
+            created_at: MADE,
+        },
+    );
+    let error = Error::permission_denied("container.create: this socket is read-only");
+    for (name, result) in [
+        ("begun", AuditResult::Begun),
+        ("done", AuditResult::Done { micros: 1500 }),
+        ("refused", AuditResult::Refused { error, micros: 3 }),
+    ] {
+        samples.add(
+            name,
+            &AuditRecord {
+                sequence: 9,
+                at: MADE,
+                uid: 1000,
+                pid: 4711,
+                socket: Some(socket.clone()),
+                call: "container.create".to_owned(),
+                subject: "team.web/redis-1".to_owned(),
+                result,
+            },
+        );
+    }
+}
+
 fn add_tasks(samples: &mut Samples) {
     for (name, phase) in [
         ("creating", StoredPhase::Creating),
@@ -311,6 +349,7 @@ fn events() -> Vec<Event> {
 fn released_bytes_are_written_and_read_as_they_were() {
     let mut samples = Samples::default();
     add_rows(&mut samples);
+    add_access(&mut samples);
     add_tasks(&mut samples);
     add_operations(&mut samples);
     for (event, sequence) in events().into_iter().zip(1_000_000..) {

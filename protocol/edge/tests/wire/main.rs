@@ -1,5 +1,6 @@
 //! The edge over real sockets, with real clients, foreign ones, and peers that speak no protocol at all.
 
+mod access;
 mod calls;
 mod hostile;
 mod pipelining;

@@ -1,0 +1,97 @@
+//! `Bosun` as a namespace's socket shows it: its version, one namespace, nothing else. Not a filter over the whole: what is not written here
+//! cannot be reached.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bosun_protocol::Wire;
+use bosun_protocol::convert::read_text;
+use bosun_protocol::daemon_capnp::bosun;
+use bosun_types::{Error, NamespaceName};
+use capnp_rpc::new_client;
+
+use crate::connection::Held;
+use crate::daemon::write_version;
+use crate::event::Events;
+use crate::namespace::Namespace;
+use crate::reply;
+use crate::server::Shared;
+
+pub(crate) struct Confined {
+    held: Held,
+    shared: Arc<Shared>,
+    namespace: NamespaceName,
+}
+
+impl Confined {
+    pub(crate) fn new(held: Held, shared: Arc<Shared>, namespace: NamespaceName) -> Self {
+        Self { held, shared, namespace }
+    }
+
+    fn refusal(&self, what: &str) -> Error {
+        Error::permission_denied(format!("{what}: this socket yields namespace {} alone", self.namespace))
+            .with_hint(format!("use namespace {}, or the daemon's own socket", self.namespace))
+    }
+}
+
+type Done = Result<(), capnp::Error>;
+
+/// The methods that a namespace's socket refuses, each with its own types.
+macro_rules! refused {
+    ($($method:ident: $params:ident, $results:ident;)*) => {
+        $(
+            async fn $method(self: Rc<Self>, _: bosun::$params, mut results: bosun::$results) -> Done {
+                self.refusal(stringify!($method)).write(results.get().init_error());
+                Ok(())
+            }
+        )*
+    };
+}
+
+impl bosun::Server for Confined {
+    async fn version(self: Rc<Self>, _: bosun::VersionParams, mut results: bosun::VersionResults) -> Done {
+        write_version(&self.shared.options, results.get());
+        Ok(())
+    }
+
+    async fn reach(self: Rc<Self>, _: bosun::ReachParams, mut results: bosun::ReachResults) -> Done {
+        self.held.peer().reach().write(results.get().init_reach());
+        Ok(())
+    }
+
+    async fn namespace(
+        self: Rc<Self>,
+        params: bosun::NamespaceParams,
+        mut results: bosun::NamespaceResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?.about(&self.namespace);
+        let outcome = read_text(params.get()?.get_id()).and_then(|asked| {
+            if asked == self.namespace.as_str() {
+                Ok(Namespace::new(held, self.shared.daemon.namespace(self.namespace.clone())))
+            } else {
+                Err(self.refusal(&format!("namespace {asked:?}")))
+            }
+        });
+        reply!(results, outcome, |namespace, out| out.set_namespace(new_client(namespace)), else set_namespace)
+    }
+
+    async fn events(self: Rc<Self>, _: bosun::EventsParams, mut results: bosun::EventsResults) -> Done {
+        let outcome: Result<Events, Error> = Err(self.refusal("events"));
+        reply!(results, outcome, |events, out| out.set_events(new_client(events)), else set_events)
+    }
+
+    refused! {
+        status: StatusParams, StatusResults;
+        tree: TreeParams, TreeResults;
+        namespaces: NamespacesParams, NamespacesResults;
+        create_namespace: CreateNamespaceParams, CreateNamespaceResults;
+        update_namespace: UpdateNamespaceParams, UpdateNamespaceResults;
+        delete_namespace: DeleteNamespaceParams, DeleteNamespaceResults;
+        operations: OperationsParams, OperationsResults;
+        retry_operation: RetryOperationParams, RetryOperationResults;
+        create_socket: CreateSocketParams, CreateSocketResults;
+        sockets: SocketsParams, SocketsResults;
+        remove_socket: RemoveSocketParams, RemoveSocketResults;
+        audit: AuditParams, AuditResults;
+    }
+}
