@@ -9,17 +9,19 @@ use bosun_runtime::cgroup::Cgroups;
 use bosun_runtime::clean_up::{self, Known};
 use bosun_runtime::filter::Filters;
 use bosun_runtime::held::HeldProcesses;
+use bosun_runtime::process::KernelStatus;
+use bosun_runtime::reaper::Reaper;
 use bosun_runtime::shim::{Attachment, ShimConnection, ShimLauncher};
 use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
 use bosun_runtime::task_directory::TaskDirectory;
-use bosun_runtime::{mount, observe, process};
+use bosun_runtime::{mount, observe, process, take_over};
 use bosun_types::container::RUNTIME_EMBEDDED;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::mount::Mount;
-use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response, file};
+use bosun_types::shim::{Adoption, ExitNotice, Notice, OutputFrame, Request, Response, file};
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
-use bosun_types::{Error, ExecId, Result};
+use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::{Error, ExecId, Result, Timestamp};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -165,6 +167,36 @@ impl TaskHost for RealHost {
             held: self.held.of(nonce),
         };
         Box::pin(async move { Ok(clean_up::clean_up(&self.at(nonce)?, &known).await?) })
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        owner: &'a Owner,
+        record: &'a TaskRecord,
+        adoption: Adoption,
+    ) -> BoxFuture<'a, Result<ProcessIdentity>> {
+        Box::pin(async move {
+            let directory = self.at(&record.nonce)?;
+            let owner = (&owner.namespace, &owner.container);
+            Ok(take_over::take_over(&self.launcher, &directory, owner, record.shim, &adoption).await?)
+        })
+    }
+
+    fn lives(&self, process: &ProcessIdentity) -> bool {
+        process::alive(process)
+    }
+
+    fn end_of(&self, nonce: &str, exec: Option<&ExecId>, process: &ProcessIdentity) -> Option<ExitStatus> {
+        if let Some(status) = Reaper::get().and_then(|reaper| reaper.status(process)) {
+            return Some(status);
+        }
+        let held = self.held.of(nonce);
+        let (_, descriptor) =
+            held.iter().find(|(id, it)| id.as_ref() == exec && it.identity() == *process)?;
+        match descriptor.exit_status() {
+            KernelStatus::Ended(cause) => Some(ExitStatus { cause, exited_at: Timestamp::now() }),
+            KernelStatus::NotYet | KernelStatus::NotTold => None,
+        }
     }
 
     fn hold(&self, nonce: &str, exec: Option<&ExecId>, process: &ProcessIdentity) {

@@ -10,11 +10,11 @@ use bosun_types::content::Descriptor;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::mount::Mount;
 use bosun_types::reference::Reference;
-use bosun_types::shim::{ExitNotice, Notice, OutputFrame, Request, Response};
+use bosun_types::shim::{Adoption, ExitNotice, Notice, OutputFrame, Request, Response};
 use bosun_types::spec::SpecOptions;
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecProcess, ProcessIdentity, TaskRecord};
-use bosun_types::{ContainerId, ExecId, NamespaceName, Result};
+use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
+use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -59,6 +59,24 @@ pub trait TaskHost: Send + Sync {
         owner: &'a Owner,
         record: Option<&'a TaskRecord>,
     ) -> BoxFuture<'a, Result<Vec<ExitNotice>>>;
+    /// Ends what is left of a dead shim and starts another one, which has the container when this answers. An error: it has not; ask again.
+    fn take_over<'a>(
+        &'a self,
+        owner: &'a Owner,
+        record: &'a TaskRecord,
+        adoption: Adoption,
+    ) -> BoxFuture<'a, Result<ProcessIdentity>> {
+        let _ = (owner, record, adoption);
+        Box::pin(async { Err(Error::not_implemented("taking a container over")) })
+    }
+    /// Whether this very process runs.
+    fn lives(&self, _process: &ProcessIdentity) -> bool {
+        false
+    }
+    /// How a process ended, if this daemon reaped it, or holds it and the kernel tells.
+    fn end_of(&self, _nonce: &str, _exec: Option<&ExecId>, _process: &ProcessIdentity) -> Option<ExitStatus> {
+        None
+    }
     /// Keeps hold of a process, so that the kernel tells how it ended even when it ends together with its shim.
     fn hold(&self, _nonce: &str, _exec: Option<&ExecId>, _process: &ProcessIdentity) {}
     /// Its exit is known.

@@ -4,8 +4,8 @@
 //! **Phases**: see [`phase`]. Init and every exec have one each.
 //! **Supervised** by its container's supervisor, transient: it ends normally when the task is deleted.
 //! **After a restart** (of the actor, of the daemon: the same code) it reads its rows and reattaches: it connects to the shim in a worker and
-//! meanwhile answers from what the rows say, marked as recovering. If there is no shim it finds out what became of the processes
-//! ([`reattach`]). It never launches anything: that is what [`create`] does, once, before the actor is.
+//! meanwhile answers from what the rows say, marked as recovering. If there is no shim it finds out what became of the processes, or has another shim take
+//! over what lives of a container that is to go on ([`reattach`], [`orphan`]). It never launches anything: that is what [`create`] does, once, before the actor is.
 //! **Operations**: `create_task`, `start_process`, `delete_task`.
 //!
 //! A process's exit is an input, not a failure: one commit of {row, event}, then the shim is told that it may forget, then waiters are answered.
@@ -15,6 +15,7 @@ mod attach;
 mod create;
 mod delete;
 mod early;
+mod orphan;
 pub(crate) mod phase;
 mod processes;
 mod reattach;
@@ -91,6 +92,8 @@ pub enum TaskMessage {
     Notice(Notice),
     /// Own worker: the connection is gone.
     Disconnected,
+    /// Own worker: a new shim has the container, or not.
+    TakenOver(Result<ProcessIdentity>),
     /// Own worker: there is no shim; how init ended, if anything tells.
     Lost(Result<Vec<ExitNotice>>),
     /// Own worker: a start is over.

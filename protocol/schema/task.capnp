@@ -28,7 +28,8 @@ interface Process {
   # The process reads end-of-file once what was written is consumed.
 
   attach @7 (request :AttachRequest) -> (error :Common.Error, cursor :AttachCursor, position :UInt64);
-  # Reads its output from here on, after what is kept of it. Any number may read, up to 8 at once; each gets everything. Dropping
+  # Reads its output from here on, after what is kept of it: the last 64 KiB while nobody reads, so of an exec, which can be attached to only once it is started,
+  # what it wrote beyond that before its first reader is told as missed. FIFOs lose nothing. Any number may read, up to 8 at once; each gets everything. Dropping
   # the cursor detaches, which stops nothing. `position`: how many bytes the process had written before the first record. Errors: notFound, failedPrecondition before it is made or when its output goes
   # nowhere, resourceExhausted.
 
@@ -202,6 +203,14 @@ struct TaskRequest {
   logToFile @1 :Bool;
   # The daemon keeps a rotated log file of the output.
   noPivotRoot @2 :Bool;
+  onShimDeath @3 :OnShimDeath;
+}
+
+enum OnShimDeath {
+  # What becomes of a running container whose monitor died.
+  kill @0;
+  adopt @1;
+  # A new shim takes it over. Not with a terminal.
 }
 
 struct ExecRequest {

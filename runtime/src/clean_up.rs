@@ -66,7 +66,8 @@ pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Vec<Ex
     // Before anything is killed: a descriptor that is open tells the status later.
     let watched = watch(known, known.init.or(beacon.as_ref().and_then(|it| it.init)))?;
     point("clean_up.kill_shim.before")?;
-    let killed = kill_shim(directory, known, beacon.as_ref()).await?;
+    let named = known.shim.into_iter().chain(beacon.as_ref().map(|it| it.shim));
+    let killed = kill_shim(directory, named, &[]).await?;
     point("clean_up.kill_shim.after")?;
     let cgroup = cgroup_path(directory, beacon.as_ref());
     kill_container(&watched, &killed, cgroup.as_deref()).await?;
@@ -107,30 +108,27 @@ fn watch(known: &Known, init: Option<ProcessIdentity>) -> Result<Vec<Watched>> {
     Ok(watched)
 }
 
-/// Kills the shims of this task: the one that the beacon or the record names, and whatever runs with its nonce. Does not
+/// Kills the shims of this task: those that the beacon and the record name, and whatever runs with its nonce, but what is spared. Does not
 /// wait: one that is frozen with its container ends only after that is thawed.
-async fn kill_shim(
+pub(crate) async fn kill_shim(
     directory: &TaskDirectory,
-    known: &Known,
-    beacon: Option<&ShimBeacon>,
+    named: impl Iterator<Item = ProcessIdentity>,
+    spared: &[ProcessIdentity],
 ) -> Result<Vec<PidFd>> {
     let nonce = directory.nonce().to_owned();
     let state = directory.path().parent().and_then(Path::parent).unwrap_or(directory.path()).to_owned();
-    let mut processes: Vec<ProcessIdentity> =
-        known.shim.into_iter().chain(beacon.map(|it| it.shim)).collect();
     // The shim first, then its forks: nobody is left who could start another.
-    let mut killed = kill_each(&processes)?;
-    processes.clear();
+    let mut killed = kill_each(named)?;
     let running = on_worker(move || Ok(observe::processes_of_tasks(&state))).await?;
-    processes.extend(running.into_iter().filter(|(it, _)| it.nonce == nonce).map(|(it, _)| it.process));
-    killed.extend(kill_each(&processes)?);
+    let of_task = running.into_iter().filter(|(it, _)| it.nonce == nonce).map(|(it, _)| it.process);
+    killed.extend(kill_each(of_task.filter(|it| !spared.contains(it)))?);
     Ok(killed)
 }
 
-fn kill_each(processes: &[ProcessIdentity]) -> Result<Vec<PidFd>> {
+fn kill_each(processes: impl Iterator<Item = ProcessIdentity>) -> Result<Vec<PidFd>> {
     let mut killed = Vec::new();
     for process in processes {
-        if let Some(descriptor) = PidFd::open(process)? {
+        if let Some(descriptor) = PidFd::open(&process)? {
             descriptor.kill(Signal::SIGKILL)?;
             killed.push(descriptor);
         }
@@ -159,7 +157,8 @@ async fn kill_container(watched: &[Watched], killed: &[PidFd], cgroup: Option<&s
     Ok(())
 }
 
-async fn ended(descriptor: &PidFd, what: &str) -> Result<()> {
+/// Waits for the end of what was killed.
+pub(crate) async fn ended(descriptor: &PidFd, what: &str) -> Result<()> {
     match tokio::time::timeout(END_WAIT, descriptor.exited()).await {
         Ok(result) => result,
         Err(_) => {

@@ -19,6 +19,7 @@ pub mod process;
 pub mod reaper;
 pub mod shim;
 pub mod spec;
+pub mod take_over;
 pub mod task_directory;
 
 pub use error::{Result, RuntimeError};

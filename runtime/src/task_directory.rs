@@ -6,8 +6,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use bosun_types::shim::codec::{RECORD_BYTES_MAX, decode_record, encode_record};
-use bosun_types::shim::{ExitNotice, ShimBeacon, file};
+use bosun_types::shim::codec::{RECORD_BYTES_MAX, decode_record, encode_frame, encode_record};
+use bosun_types::shim::{Adoption, ExitNotice, ShimBeacon, file};
 use bosun_types::{ContainerId, Error, ExecId, NamespaceName};
 
 use crate::error::{Context as _, Result};
@@ -125,6 +125,11 @@ impl TaskDirectory {
             .into()),
             other => Ok(other),
         }
+    }
+
+    /// Writes what the next shim is to take over.
+    pub fn write_adoption(&self, adoption: &Adoption) -> Result<()> {
+        self.write(file::ADOPTION, &encode_frame(adoption)?)
     }
 
     /// All exits recorded and not acknowledged yet, init's first. A damaged record is logged and left out: it is in doubt.

@@ -16,7 +16,7 @@ use bosun_types::{ContainerId, ErrorClass, ExecId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-async fn started() -> (World, Daemon, Client) {
+pub async fn started() -> (World, Daemon, Client) {
     let world = World::new();
     let daemon = world.start();
     let client = world.client().await;
@@ -24,15 +24,15 @@ async fn started() -> (World, Daemon, Client) {
     (world, daemon, client)
 }
 
-fn pid(number: u32) -> Pid {
+pub fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).expect("a pid"))
 }
 
-fn send(signal: Signal, to: Pid) {
+pub fn send(signal: Signal, to: Pid) {
     kill(to, signal).expect("lives");
 }
 
-fn task_of(client: &Client, name: &str) -> Task {
+pub fn task_of(client: &Client, name: &str) -> Task {
     namespace(client).container(ContainerId::new(name).expect("good")).task()
 }
 
@@ -42,7 +42,7 @@ async fn run(client: &Client, name: &str, command: &str) -> (Task, u32) {
     (task_of(client, name), init)
 }
 
-fn exec(name: &str, command: &str) -> ExecRequest {
+pub fn exec(name: &str, command: &str) -> ExecRequest {
     ExecRequest {
         id: ExecId::new(name).expect("good"),
         process: ExecProcess::Inherit {
@@ -55,18 +55,18 @@ fn exec(name: &str, command: &str) -> ExecRequest {
     }
 }
 
-fn directories(world: &World) -> Vec<TaskDirectory> {
+pub fn directories(world: &World) -> Vec<TaskDirectory> {
     TaskDirectory::list(&world.places().state).expect("lists")
 }
 
 /// How it ends. An end that nobody tells is what these tests look for: nothing waits for ever here.
-async fn end_of(wait: impl Future<Output = bosun_client::Result<ExitStatus>>) -> ExitCause {
+pub async fn end_of(wait: impl Future<Output = bosun_client::Result<ExitStatus>>) -> ExitCause {
     let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
     waited.expect("its end is told").expect("it ends").cause
 }
 
 /// Exits that were told, of init and execs, in order.
-async fn exits(client: &Client) -> Vec<(String, ExitCause)> {
+pub async fn exits(client: &Client) -> Vec<(String, ExitCause)> {
     let told = events(client).await.into_iter().filter_map(|record| match record.event {
         Event::TaskExit { id, exit, .. } => Some((id, exit.cause)),
         _ => None,
@@ -81,7 +81,7 @@ fn kernel_tells() -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
-fn true_end(wanted: &ExitCause, told: &ExitCause) -> bool {
+pub fn true_end(wanted: &ExitCause, told: &ExitCause) -> bool {
     if kernel_tells() { told == wanted } else { told == wanted || matches!(told, ExitCause::Unknown(_)) }
 }
 

@@ -1,6 +1,7 @@
 //! Integration: the real daemon, the real shim, real containers, over RPC and by the command line.
 
 mod access;
+mod adoption;
 mod bad_input;
 mod cli;
 mod deaths;

@@ -10,7 +10,7 @@ use bosun_types::namespace::NamespaceRecord;
 use bosun_types::shim::ShimPhase;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::stdio::Stdio;
-use bosun_types::task::{ExitCause, ExitStatus};
+use bosun_types::task::{ExitCause, ExitStatus, OnShimDeath};
 use bosun_types::{ContainerId, Labels, NamespaceName, SnapshotKey, Timestamp};
 
 use super::*;
@@ -45,6 +45,7 @@ fn task(nonce: &str, phase: StoredPhase) -> TaskRecord {
         phase,
         created_at: Timestamp(1),
         started_at: None,
+        on_shim_death: OnShimDeath::Kill,
     }
 }
 

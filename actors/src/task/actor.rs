@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use bosun_storage::key;
 use bosun_types::shim::{Request, Response};
-use bosun_types::task::{ExecRecord, ExitStatus, KillTarget, ProcessInfo, StoredPhase, TaskRecord};
+use bosun_types::task::{
+    ExecRecord, ExitStatus, KillTarget, OnShimDeath, ProcessInfo, StoredPhase, TaskRecord,
+};
 use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
@@ -44,6 +46,8 @@ struct TaskData {
     processes: Processes,
     shim: Option<Arc<dyn Shim>>,
     early: Early,
+    /// Requests to the shim to register or forget an exec whose outcome is not in the rows yet.
+    execs_changing: usize,
     /// When the shim was heard last; `None`: not since this actor started.
     confirmed_at: Option<Timestamp>,
     /// Callers of the delete in flight, with its operation.
@@ -108,6 +112,7 @@ impl Actor for TaskActor {
             processes,
             shim: None,
             early: Early::new(),
+            execs_changing: 0,
             confirmed_at,
             deleting: Vec::new(),
             delete_operation: None,
@@ -137,6 +142,7 @@ impl Actor for TaskActor {
             TaskMessage::Known(result) => data.known(&myself, result).await?,
             TaskMessage::Notice(notice) => data.notice(notice).await?,
             TaskMessage::Disconnected => data.disconnected(&myself),
+            TaskMessage::TakenOver(result) => data.taken_over(&myself, result).await?,
             TaskMessage::Lost(result) => data.lost(&myself, result).await?,
             TaskMessage::Started(exec, outcome) => data.started(exec, *outcome).await?,
             TaskMessage::ExecAdded(record, result, reply) => data.exec_added(*record, result, reply).await,
@@ -180,8 +186,14 @@ impl TaskData {
 
     fn shim(&self) -> Result<Arc<dyn Shim>> {
         let error = || {
-            Error::unavailable(format!("{}: its shim has not answered yet", self.what(None)))
-                .with_hint("ask again")
+            let why = match self.core.host.live_shim(&self.record.nonce) {
+                Some(_) => "its shim does not answer",
+                None if self.record.on_shim_death == OnShimDeath::Adopt => {
+                    "its shim died, and no new one has taken it over yet"
+                }
+                None => "its shim died, and what it left is not cleaned up yet",
+            };
+            Error::unavailable(format!("{}: {why}", self.what(None))).with_hint("ask again")
         };
         self.shim.clone().ok_or_else(error)
     }

@@ -11,7 +11,7 @@ use bosun_types::mount::Mount;
 use bosun_types::operation::Intent;
 use bosun_types::shim::{CreateRequest, Request, Response};
 use bosun_types::stdio::{LogTarget, Stdio};
-use bosun_types::task::{ProcessIdentity, StoredPhase, TaskRecord, TaskRequest};
+use bosun_types::task::{OnShimDeath, ProcessIdentity, StoredPhase, TaskRecord, TaskRequest};
 use bosun_types::{ContainerId, Error, NamespaceName, OperationId, Result, Timestamp};
 use futures::future::BoxFuture;
 
@@ -33,6 +33,7 @@ pub(crate) async fn create(
         return Err(Error::already_exists(format!("container {id} has a task")).with_hint("delete it first"));
     }
     request.stdio.check()?;
+    check_policy(&request)?;
     let stdio = with_log(core, &namespace, &id, &request);
     let record = TaskRecord {
         namespace: namespace.clone(),
@@ -46,6 +47,7 @@ pub(crate) async fn create(
         phase: StoredPhase::Creating,
         created_at: Timestamp::now(),
         started_at: None,
+        on_shim_death: request.on_shim_death,
     };
     // Before the intent is logged: what is refused here leaves nothing open.
     let creation = CreateTask::new(core, container, record.clone(), request.no_pivot_root)?;
@@ -64,6 +66,17 @@ pub(crate) async fn create(
         return Err(operation::close_failed(core, &operation, failure, gone).await);
     }
     creation.finish(operation.id).await
+}
+
+/// What nobody could do later is refused now.
+fn check_policy(request: &TaskRequest) -> Result<()> {
+    if request.on_shim_death == OnShimDeath::Adopt && request.stdio.terminal {
+        return Err(Error::invalid_argument(
+            "a container with a terminal cannot outlive its shim: the terminal goes with it",
+        )
+        .with_hint("run it without a terminal, or leave the policy at kill"));
+    }
+    Ok(())
 }
 
 fn with_log(core: &Core, namespace: &NamespaceName, id: &ContainerId, request: &TaskRequest) -> Stdio {
@@ -162,6 +175,7 @@ impl CreateTask {
             rootfs: self.mounts.clone(),
             stdio: self.record.stdio.clone(),
             no_pivot_root: self.no_pivot_root,
+            adoptable: self.record.on_shim_death == OnShimDeath::Adopt,
         };
         match shim.request(Request::Create(request), SHIM_DEADLINE).await? {
             Response::Process(init) => {

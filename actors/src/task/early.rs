@@ -9,12 +9,14 @@ use super::{TaskMessage, WAITERS_MAX};
 pub(super) struct Early {
     /// Nothing is known of the shim yet.
     reattaching: bool,
+    /// It has not said which execs it holds: one that an interrupted request left would stand in the way of the same id.
+    execs_unknown: bool,
     kept: Vec<TaskMessage>,
 }
 
 impl Early {
     pub(super) const fn new() -> Self {
-        Self { reattaching: true, kept: Vec::new() }
+        Self { reattaching: true, execs_unknown: true, kept: Vec::new() }
     }
 
     /// Keeps the message if it needs the shim and nothing is known of it yet; else gives it back.
@@ -30,7 +32,9 @@ impl Early {
                 | TaskMessage::Update(..)
                 | TaskMessage::Pass(..)
         );
-        if !(self.reattaching && needs_shim && self.kept.len() < WAITERS_MAX) {
+        let is_early = (self.reattaching && needs_shim)
+            || (self.execs_unknown && matches!(message, TaskMessage::Exec(..)));
+        if !(is_early && self.kept.len() < WAITERS_MAX) {
             return Some(message);
         }
         self.kept.push(message);
@@ -40,11 +44,28 @@ impl Early {
     /// The connection was lost: it is being found out again.
     pub(super) fn begin(&mut self) {
         self.reattaching = true;
+        self.execs_unknown = true;
     }
 
-    /// The shim is connected, gone, or known not to answer: what was kept is handled now.
+    /// There is no shim, or it does not answer: nothing more will be known soon, and what was kept is handled now.
+    pub(super) fn settle_without_shim(&mut self, myself: &ActorRef<TaskMessage>) {
+        self.execs_unknown = false;
+        self.settle(myself);
+    }
+
+    /// The shim is connected: what was kept is handled now, but for new execs.
     pub(super) fn settle(&mut self, myself: &ActorRef<TaskMessage>) {
         self.reattaching = false;
+        self.give_back(myself);
+    }
+
+    /// The shim has said which execs it holds, and they are those of the rows, or will not say.
+    pub(super) fn know_execs(&mut self, myself: &ActorRef<TaskMessage>) {
+        self.execs_unknown = false;
+        self.give_back(myself);
+    }
+
+    fn give_back(&mut self, myself: &ActorRef<TaskMessage>) {
         for message in self.kept.drain(..) {
             // It fails only when this actor has ended, and its callers with it.
             let _ = myself.send_message(message);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bosun_types::shim::{ShimPhase, ShimState};
 use bosun_types::task::{ExecRecord, ExitStatus, ProcessInfo, ProcessStatus, StoredPhase, TaskRecord};
 use bosun_types::{Error, ExecId, Result};
 use ractor::RpcReplyPort;
@@ -73,6 +74,12 @@ fn phase_of(stored: &StoredPhase) -> Phase {
     }
 }
 
+/// Execs that the shim holds, never started, and no row has: whoever asked for them heard nothing.
+pub(crate) fn strangers(state: &ShimState, rows: &BTreeMap<ExecId, ExecRecord>) -> Vec<ExecId> {
+    let unstarted = state.execs.iter().filter(|(_, phase)| *phase == ShimPhase::Registered);
+    unstarted.map(|(id, _)| id).filter(|id| !rows.contains_key(*id)).cloned().collect()
+}
+
 /// What is known of an exec. A frozen container's execs are frozen (TSK-23).
 pub(crate) fn exec_info(
     exec: &ExecRecord,
@@ -96,5 +103,40 @@ pub(crate) fn exec_info(
         created_at: exec.created_at,
         started_at: None,
         confirmed_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bosun_types::stdio::Stdio;
+    use bosun_types::task::ProcessIdentity;
+    use bosun_types::{ContainerId, NamespaceName, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn only_execs_that_no_row_has_and_that_never_ran_are_strangers() {
+        let id = |text: &str| ExecId::new(text).expect("good");
+        let known = ExecRecord {
+            namespace: NamespaceName::default_name(),
+            container: ContainerId::new("c").expect("good"),
+            id: id("known"),
+            process: Vec::new(),
+            stdio: Stdio::default(),
+            phase: StoredPhase::Created,
+            identity: None,
+            created_at: Timestamp(1),
+        };
+        let running = ShimPhase::Running(ProcessIdentity { pid: 1, start_ticks: 1 });
+        let state = ShimState {
+            init: running.clone(),
+            execs: vec![
+                (id("known"), ShimPhase::Registered),
+                (id("left"), ShimPhase::Registered),
+                (id("runs"), running),
+            ],
+        };
+        let rows = BTreeMap::from([(id("known"), known)]);
+        assert_eq!(strangers(&state, &rows), [id("left")]);
     }
 }

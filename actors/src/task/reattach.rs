@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bosun_types::Error;
-use bosun_types::shim::{Notice, Request, Response};
+use bosun_types::shim::{Adoption, Notice, Request, Response};
+use bosun_types::{Error, ExecId};
 use ractor::ActorRef;
 
 use super::{SHIM_DEADLINE, TaskMessage};
@@ -51,6 +51,41 @@ pub(crate) fn ask_state(shim: std::sync::Arc<dyn crate::ports::Shim>, actor: Act
             Err(error) => Err(error),
         };
         let _ = actor.send_message(TaskMessage::Known(state));
+    });
+}
+
+/// Has the shim forget execs that no row has, then asks it again.
+pub(crate) fn forget(
+    shim: std::sync::Arc<dyn crate::ports::Shim>,
+    execs: Vec<ExecId>,
+    actor: ActorRef<TaskMessage>,
+) {
+    tokio::spawn(async move {
+        for id in execs {
+            tracing::info!(exec = %id, "an exec that nobody was told of is forgotten");
+            if let Err(error) = shim.request(Request::DeleteExec { id }, SHIM_DEADLINE).await {
+                let _ = actor.send_message(TaskMessage::Known(Err(error)));
+                return;
+            }
+        }
+        ask_state(shim, actor);
+    });
+}
+
+/// There is no shim, and the container goes on: a new shim takes it over.
+pub(crate) fn take_over(
+    core: Shared,
+    record: TaskRecord,
+    adoption: Option<Adoption>,
+    actor: ActorRef<TaskMessage>,
+) {
+    tokio::spawn(async move {
+        let owner = Owner { namespace: record.namespace.clone(), container: record.container.clone() };
+        let taken = match adoption {
+            Some(adoption) => core.host.take_over(&owner, &record, adoption).await,
+            None => Err(Error::internal("a running task without its init")),
+        };
+        let _ = actor.send_message(TaskMessage::TakenOver(taken));
     });
 }
 

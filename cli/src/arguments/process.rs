@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bosun_types::task::OnShimDeath;
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::detach_keys::DetachKeys;
@@ -97,6 +98,10 @@ pub struct Run {
     /// Write the container's pid to this file.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub pid_file: Option<PathBuf>,
+    /// What becomes of the container if its monitor process (bosun-shim) dies while it runs: it is killed, or adopted by a new monitor with its output, its
+    /// signals and its true exit code. Not with --tty.
+    #[arg(long, value_enum, default_value_t = ShimDeath::Kill)]
+    pub on_shim_death: ShimDeath,
     /// No log file.
     #[arg(long)]
     pub no_log: bool,
@@ -107,6 +112,24 @@ pub struct Run {
     /// Of the log file: max-size=SIZE [default: 16m], max-file=N [default: 4]; repeatable.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "no_log")]
     pub log_opt: Vec<String>,
+}
+
+/// What becomes of a running container whose monitor dies.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ShimDeath {
+    /// It is killed and cleaned up.
+    Kill,
+    /// It goes on under a new monitor.
+    Adopt,
+}
+
+impl From<ShimDeath> for OnShimDeath {
+    fn from(chosen: ShimDeath) -> Self {
+        match chosen {
+            ShimDeath::Kill => Self::Kill,
+            ShimDeath::Adopt => Self::Adopt,
+        }
+    }
 }
 
 /// Show output.

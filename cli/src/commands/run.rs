@@ -48,7 +48,12 @@ pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
     // What is removed at its end needs no log; the reader is here.
     let log_to_file = !options.no_log && !options.rm;
     let stdio = Stdio { log: log::target(&options.log_opt)?, ..fifos.stdio() };
-    let task = TaskRequest { stdio, log_to_file, no_pivot_root: false };
+    let task = TaskRequest {
+        stdio,
+        log_to_file,
+        on_shim_death: options.on_shim_death.into(),
+        ..TaskRequest::default()
+    };
     let mut session = foreground::Session::prepare(fifos)?;
     let running = match context.namespace().run(RunRequest { container, task }).await {
         Ok(running) => running,
@@ -67,7 +72,12 @@ async fn interactive(context: &Context, options: Run, container: ContainerReques
     let id = container.id.clone();
     let log_to_file = !options.no_log && !options.rm;
     let stdio = Stdio { log: log::target(&options.log_opt)?, ..attach::stdio(true) };
-    let request = TaskRequest { stdio, log_to_file, no_pivot_root: false };
+    let request = TaskRequest {
+        stdio,
+        log_to_file,
+        on_shim_death: options.on_shim_death.into(),
+        ..TaskRequest::default()
+    };
     let started = async {
         context.namespace().containers().create(container).await?;
         let task = context.namespace().container(id.clone()).create_task(request).await?;
@@ -102,7 +112,12 @@ async fn detached(context: &Context, options: &Run, container: ContainerRequest)
         Some(uri) => log::to_uri(uri, &mut stdio)?,
         None => !options.no_log,
     };
-    let task = TaskRequest { stdio, log_to_file, no_pivot_root: false };
+    let task = TaskRequest {
+        stdio,
+        log_to_file,
+        on_shim_death: options.on_shim_death.into(),
+        ..TaskRequest::default()
+    };
     match context.namespace().run(RunRequest { container, task }).await {
         Ok(running) => {
             write_pid_file(options, running.pid())?;

@@ -4,7 +4,7 @@ use bosun_types::stdio::{
     AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, LogTarget, OutputStream, Overflow, Stdio,
 };
 use bosun_types::task::{
-    ExecProcess, ExecRequest, ExitStatus, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
+    ExecProcess, ExecRequest, ExitStatus, OnShimDeath, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
 };
 use bosun_types::{Result, Timestamp};
 
@@ -22,6 +22,7 @@ enum_both_ways!(
     status_from_wire,
     [Creating, Created, Running, Pausing, Paused, Stopped, Recovering]
 );
+enum_both_ways!(OnShimDeath, wire::OnShimDeath, policy_to_wire, policy_from_wire, [Kill, Adopt]);
 enum_both_ways!(Overflow, wire::Overflow, overflow_to_wire, overflow_from_wire, [DropOldest, Block, Spill]);
 enum_both_ways!(OutputStream, wire::OutputStream, stream_to_wire, stream_from_wire, [Stdout, Stderr]);
 
@@ -80,6 +81,7 @@ impl Wire for TaskRequest {
         self.stdio.write(to.reborrow().init_stdio());
         to.set_log_to_file(self.log_to_file);
         to.set_no_pivot_root(self.no_pivot_root);
+        to.set_on_shim_death(policy_to_wire(self.on_shim_death));
     }
 
     fn read(from: wire::task_request::Reader<'_>) -> Result<Self> {
@@ -87,6 +89,7 @@ impl Wire for TaskRequest {
             stdio: Stdio::read(from.get_stdio().sound()?)?,
             log_to_file: from.get_log_to_file(),
             no_pivot_root: from.get_no_pivot_root(),
+            on_shim_death: policy_from_wire(from.get_on_shim_death().sound()?),
         })
     }
 }

@@ -16,7 +16,8 @@ use bosun_types::stdio::{
     AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, LogTarget, OutputStream, Overflow, Stdio,
 };
 use bosun_types::task::{
-    ExecProcess, ExecRequest, ExitCause, ExitStatus, PidInfo, ProcessInfo, ProcessStatus, TaskRequest,
+    ExecProcess, ExecRequest, ExitCause, ExitStatus, OnShimDeath, PidInfo, ProcessInfo, ProcessStatus,
+    TaskRequest,
 };
 use bosun_types::transfer::{
     ImportRequest, PartProgress, PartStatus, PullRequest, TransferProgress, TransferState,
@@ -275,7 +276,10 @@ fn containers_round_trip() {
 
 #[test]
 fn tasks_round_trip() {
-    round_trips(TaskRequest { stdio: stdio(), log_to_file: true, no_pivot_root: true });
+    for on_shim_death in [OnShimDeath::Kill, OnShimDeath::Adopt] {
+        let stdio = stdio();
+        round_trips(TaskRequest { stdio, log_to_file: true, no_pivot_root: true, on_shim_death });
+    }
     round_trips(TaskRequest::default());
     let inherit = ExecProcess::Inherit {
         args: vec!["true".into()],

@@ -44,6 +44,10 @@ pub mod file {
     pub const EXIT_INIT: &str = "exit.rec";
     /// The same of an exec: `exit-<exec id>.rec`.
     pub const EXIT_EXEC_PREFIX: &str = "exit-";
+    /// [`super::Adoption`] as one frame, written by the daemon for a shim that takes over.
+    pub const ADOPTION: &str = "adoption.frame";
+    /// First part of the names of an adoptable container's pipes: `pipe-<process>-<stream>`.
+    pub const PIPE_PREFIX: &str = "pipe-";
     /// Diagnostics of the shim itself, for people.
     pub const SHIM_LOG: &str = "shim.log";
 }
@@ -65,6 +69,32 @@ pub mod flag {
     /// Name of the compiled seccomp filter in the task directory; given only when there is one. A shim that does not know the flag ends, and so
     /// makes no container without its filter.
     pub const SECCOMP: &str = "--seccomp";
+    /// Name of the [`super::Adoption`] in the task directory: take that container over, whose shim died, before you listen.
+    pub const ADOPT: &str = "--adopt";
+}
+
+/// What a shim needs to take over a container that runs and whose shim died.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Adoption {
+    /// As the dead shim got it; the root file system is mounted already.
+    pub request: CreateRequest,
+    /// Init; it must live, or there is nothing to take over.
+    pub init: ProcessIdentity,
+    /// Execs that have not ended as far as the daemon knows.
+    pub execs: Vec<AdoptedExec>,
+}
+
+/// One exec of an [`Adoption`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AdoptedExec {
+    /// Its id.
+    pub id: ExecId,
+    /// The OCI `Process`, as JSON, of one that was not started yet; else empty.
+    pub process: Vec<u8>,
+    /// Its streams.
+    pub stdio: Stdio,
+    /// The process, once started.
+    pub identity: Option<ProcessIdentity>,
 }
 
 /// Written (write, fsync, rename) by the shim before it listens, and again when init exists: proof for recovery.
@@ -191,6 +221,8 @@ pub struct CreateRequest {
     pub stdio: Stdio,
     /// TSK-8.
     pub no_pivot_root: bool,
+    /// Make its pipes so that another shim can take the container over.
+    pub adoptable: bool,
 }
 
 /// What the shim answers.

@@ -101,6 +101,18 @@ pub enum StoredPhase {
     Stopped(ExitStatus),
 }
 
+/// What becomes of a container whose shim died while init lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnShimDeath {
+    /// It is killed and cleaned up: what nobody holds does not run.
+    #[default]
+    Kill,
+    /// It goes on, and a new shim takes it over. Its output waits in its pipes meanwhile; what it was to read from standard input before it noticed an
+    /// end of file is lost. Not with a terminal, which goes with the shim that had it.
+    Adopt,
+}
+
 /// One task. At most one per container (CTR-2).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -126,6 +138,8 @@ pub struct TaskRecord {
     pub created_at: Timestamp,
     /// When it was started.
     pub started_at: Option<Timestamp>,
+    /// What becomes of it when its shim dies.
+    pub on_shim_death: OnShimDeath,
 }
 
 /// One exec of a task.
@@ -230,4 +244,6 @@ pub struct TaskRequest {
     pub log_to_file: bool,
     /// `chroot`-like root change instead of `pivot_root`, for a root on ramfs (TSK-8).
     pub no_pivot_root: bool,
+    /// What becomes of it when its shim dies while it runs.
+    pub on_shim_death: OnShimDeath,
 }

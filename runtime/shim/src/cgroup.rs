@@ -97,6 +97,18 @@ impl Cgroup {
         Err(Error::failed_precondition("the container has no cgroup that could be frozen").into())
     }
 
+    /// Whether it is frozen, or on the way.
+    pub fn is_frozen(&self) -> bool {
+        let says = |path: PathBuf, words: &[&str]| {
+            std::fs::read_to_string(path).is_ok_and(|text| words.contains(&text.trim()))
+        };
+        match (self.v1("freezer"), self.v2()) {
+            (Some(path), _) => says(path.join("freezer.state"), &["FROZEN", "FREEZING"]),
+            (None, Some(path)) => says(path.join("cgroup.freeze"), &["1"]),
+            (None, None) => false,
+        }
+    }
+
     /// Kills what is left in it and removes it from every hierarchy. Not there: success. Blocks; for workers.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + REMOVE_WAIT;

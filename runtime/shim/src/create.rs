@@ -17,6 +17,7 @@ use crate::oci::{self, NewContainer, ProcessStreams};
 use crate::phase::{Input, Step};
 use crate::process::Waiter;
 use crate::stdio::logger::{self, Logger, Ready};
+use crate::stdio::pipe::Place;
 use crate::stdio::{self, Opened};
 use crate::{record, rootfs};
 
@@ -53,14 +54,14 @@ impl Shim {
         let cgroup =
             Cgroup::at(path.ok_or_else(|| Error::invalid_argument("the OCI spec has no cgroupsPath"))?)?;
         self.init.stdio = request.stdio.clone();
-        let embedded = request.runtime == oci::EMBEDDED || request.runtime.is_empty();
-        let start_by_runtime = !embedded || !sketch.hooks.poststart.is_empty();
+        let start_by_runtime = is_started_by_runtime(&request, &sketch);
         let logger = self.start_logger(&request)?;
+        let place = Place { name: &stdio::name_of(None), adoptable: request.adoptable };
         let (pipes, ready) = match logger {
             Some(Logger { stdout, stderr, ready }) => (Some([stdout, stderr]), Some(ready)),
             None => (None, None),
         };
-        let (streams, opened) = stdio::open(&request.stdio, "init", pipes)?;
+        let (streams, opened) = stdio::open(&request.stdio, place, pipes)?;
         self.container = Some(Container {
             request: request.clone(),
             cgroup: cgroup.clone(),
@@ -81,7 +82,7 @@ impl Shim {
     }
 
     /// IO-12. It has the shim's own names of the container, not what the OCI runtime calls it.
-    fn start_logger(&self, request: &CreateRequest) -> Result<Option<Logger>> {
+    pub fn start_logger(&self, request: &CreateRequest) -> Result<Option<Logger>> {
         let program = request.stdio.log_program()?;
         program.map(|program| logger::start(&program, &self.options.namespace, &self.options.id)).transpose()
     }
@@ -227,19 +228,28 @@ fn undo(request: &CreateRequest, cgroup: &Cgroup) {
     let _ = rootfs::unmount_all();
 }
 
+/// Whether `Start` has to go through the OCI runtime.
+pub fn is_started_by_runtime(request: &CreateRequest, sketch: &Sketch) -> bool {
+    let embedded = request.runtime == oci::EMBEDDED || request.runtime.is_empty();
+    !embedded || !sketch.hooks.poststart.is_empty()
+}
+
 /// The few words of the spec that the shim itself needs.
 #[derive(Debug, Default, Deserialize)]
-struct Sketch {
+pub struct Sketch {
+    /// What it says of Linux.
     #[serde(default)]
-    linux: LinuxSketch,
+    pub linux: LinuxSketch,
     #[serde(default)]
     hooks: HooksSketch,
 }
 
+/// See [`Sketch`].
 #[derive(Debug, Default, Deserialize)]
-struct LinuxSketch {
+pub struct LinuxSketch {
+    /// The container's group.
     #[serde(rename = "cgroupsPath")]
-    cgroup_path: Option<String>,
+    pub cgroup_path: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -249,7 +259,8 @@ struct HooksSketch {
 }
 
 impl Sketch {
-    fn read() -> Result<Self> {
+    /// Of the bundle.
+    pub fn read() -> Result<Self> {
         let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
         serde_json::from_slice(&bytes)
             .map_err(|error| Error::invalid_argument(format!("the OCI spec is malformed: {error}")).into())

@@ -23,9 +23,7 @@ impl Shim {
             Ok(Step::KillFirst) => {
                 // Answered when it has ended: `exit` then goes on with `begin_delete`.
                 self.init.deleters.push(waiter);
-                if let Some(pid) = self.init.live_pid() {
-                    let _ = crate::sys::kill(pid, libc::SIGKILL);
-                }
+                let _ = self.init.signal(libc::SIGKILL);
             }
             Ok(Step::Do) => {
                 self.init.deleters.push(waiter);
@@ -93,9 +91,7 @@ impl Shim {
                 {
                     let _ = container.cgroup.freeze(false);
                 }
-                if let Some(pid) = self.init.live_pid() {
-                    let _ = crate::sys::kill(pid, libc::SIGKILL);
-                }
+                let _ = self.init.signal(libc::SIGKILL);
             }
             Phase::Ended { .. } => {
                 if self.init.step(Input::Delete).is_ok() {

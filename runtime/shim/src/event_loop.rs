@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 use bosun_types::shim::{
     CreateRequest, ExitNotice, FromShim, Notice, PROTOCOL_VERSION, Response, ShimBeacon, ToShim,
@@ -26,6 +27,7 @@ use crate::oom::OomWatch;
 use crate::options::Options;
 use crate::phase::Kind;
 use crate::process::{Process, Waiter};
+use crate::sys::ProcessFd;
 use streams::Stream;
 
 /// Connections at once; more than a daemon, its successor, a person with a tool and some attached clients need.
@@ -87,6 +89,8 @@ pub struct Shim {
     pub jobs: Vec<(Job, JobKind)>,
     /// Reaped while jobs ran: one of them may be the process that a job is about to report.
     pub reaped_early: Vec<(ProcessIdentity, ExitStatus)>,
+    /// Processes that were taken over and have ended, since when, but were not reaped yet.
+    pub unreaped: Vec<(Option<ExecId>, Instant)>,
     /// Exits whose record waits for the daemon's acknowledgement.
     pub unacknowledged: Vec<ExitNotice>,
     /// A signal asked the shim to kill, delete and go (SHM-7).
@@ -101,6 +105,8 @@ pub struct Shim {
     streams: BTreeMap<u64, Stream>,
     /// Connections that read a process's output.
     attached: BTreeMap<u64, Option<ExecId>>,
+    /// Processes that were taken over, watched for their end.
+    watched: BTreeMap<u64, Option<ExecId>>,
     next_id: u64,
 }
 
@@ -127,6 +133,7 @@ impl Shim {
             container: None,
             jobs: Vec::new(),
             reaped_early: Vec::new(),
+            unreaped: Vec::new(),
             unacknowledged: Vec::new(),
             stopping: false,
             ended: false,
@@ -137,6 +144,7 @@ impl Shim {
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
             attached: BTreeMap::new(),
+            watched: BTreeMap::new(),
             next_id: FIRST_ID,
         })
     }
@@ -156,6 +164,7 @@ impl Shim {
             for event in &events[..count] {
                 self.dispatch(event.data(), event.events());
             }
+            self.advance_adopted();
             self.advance_endings();
             self.advance_stopping();
         }
@@ -170,6 +179,28 @@ impl Shim {
             cgroup_path: container.and_then(|it| it.cgroup_path.clone()),
             runtime: container.map(|it| it.request.runtime.clone()),
             ..first_beacon(&self.options, self.identity)
+        }
+    }
+
+    /// Watches a process that is no child of this shim for its end.
+    pub fn watch_end(&mut self, exec: Option<&ExecId>, held: ProcessFd) -> Result<()> {
+        let id = self.next_id();
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
+        self.epoll.add(&held, event).context(|| "watch a process".into())?;
+        self.watched.insert(id, exec.cloned());
+        self.process(exec)?.held = Some(held);
+        Ok(())
+    }
+
+    /// Ends that; the descriptor stays, for the status.
+    pub fn unwatch_end(&mut self, exec: Option<&ExecId>) {
+        self.watched.retain(|_, it| it.as_ref() != exec);
+        let process = match exec {
+            None => Some(&self.init),
+            Some(id) => self.execs.get(id),
+        };
+        if let Some(held) = process.and_then(|it| it.held.as_ref()) {
+            let _ = self.epoll.delete(held);
         }
     }
 
@@ -230,6 +261,10 @@ impl Shim {
             SIGNALS => self.take_signals(),
             OOM => self.take_oom(),
             id if self.connections.contains_key(&id) => self.serve(id, events),
+            id if self.watched.contains_key(&id) => {
+                let exec = self.watched.get(&id).cloned().flatten();
+                self.adopted_ended(exec.as_ref());
+            }
             id => self.pump(id),
         }
     }

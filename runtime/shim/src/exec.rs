@@ -11,6 +11,7 @@ use crate::job::{Job, Outcome};
 use crate::oci::{self, NewExec};
 use crate::phase::{Input, Step};
 use crate::process::Waiter;
+use crate::stdio::pipe::Place;
 use crate::stdio::{self, Opened};
 
 impl Shim {
@@ -44,13 +45,21 @@ impl Shim {
         }
     }
 
+    fn forget_pipes(&self, id: &ExecId) {
+        let adoptable = self.container.as_ref().is_some_and(|it| it.request.adoptable);
+        if adoptable {
+            Place { name: &stdio::name_of(Some(id)), adoptable }.forget();
+        }
+    }
+
     fn begin_exec(&mut self, id: &ExecId) -> Result<()> {
         let process = self.process(Some(id))?;
         let (spec, wanted) = (process.spec.clone(), process.stdio.clone());
         let container =
             self.container.as_ref().ok_or_else(|| Error::internal("a container without its request"))?;
         let (runtime, container_id) = (container.request.runtime.clone(), container.request.id.clone());
-        let (streams, opened) = stdio::open(&wanted, &format!("exec-{id}"), None)?;
+        let place = Place { name: &stdio::name_of(Some(id)), adoptable: container.request.adoptable };
+        let (streams, opened) = stdio::open(&wanted, place, None)?;
         let (process_file, pid_file) = (format!("process-{id}.json"), format!("process-{id}.pid"));
         let keep = streams.descriptors();
         let job = Job::spawn(&self.job_context, &keep, || {
@@ -117,6 +126,7 @@ impl Shim {
             Ok(Step::Join) => process.deleters.push(waiter),
             Ok(_) => {
                 self.end_copies(Some(id));
+                self.forget_pipes(id);
                 self.execs.remove(id);
                 self.reply(waiter, Ok(Response::Done));
             }

@@ -19,7 +19,9 @@ const DRAIN_WAIT_EXEC: Duration = Duration::from_millis(20);
 impl Shim {
     /// Whether something has ended and is not recorded yet: the loop then looks again soon.
     pub fn is_winding_up(&self) -> bool {
-        self.init.ending.is_some() || self.execs.values().any(|it| it.ending.is_some())
+        self.init.ending.is_some()
+            || !self.unreaped.is_empty()
+            || self.execs.values().any(|it| it.ending.is_some())
     }
 
     /// Moves every ended process towards its record, execs before init.

@@ -12,6 +12,7 @@
 //! One thread, no runtime. What is large or slow (JSON, libcontainer, an external OCI runtime) happens in a forked
 //! child that lives for one request; the shim itself stays at a few hundred kilobytes and always answers.
 
+mod adopt;
 mod binary;
 mod cgroup;
 mod connection;
@@ -77,11 +78,18 @@ fn serve(options: &Options) -> Result<()> {
     }
     let _lock = setup::lock_directory()?;
     let identity = sys::identity_of(nix::unistd::getpid().as_raw()).context(|| "identify the shim".into())?;
-    record::write_beacon(&event_loop::first_beacon(options, identity))?;
+    let adoption = options.adopt.as_deref().map(record::read_adoption).transpose()?;
+    // One that takes over has its beacon when it has the container: the dead one's says whose that is until then.
+    if adoption.is_none() {
+        record::write_beacon(&event_loop::first_beacon(options, identity))?;
+    }
     // A socket file that is there already is of a shim that died: it cannot be bound again.
     let _ = std::fs::remove_file(file::SOCKET);
     let listener = UnixListener::bind(file::SOCKET).context(|| format!("bind {}", file::SOCKET))?;
     let mut shim = Shim::new(options.clone(), identity, signals, listener, oom_score)?;
+    if let Some(adoption) = adoption {
+        shim.take_over(adoption)?;
+    }
     setup::tell_ready(options);
     let result = shim.run();
     let _ = std::fs::remove_file(file::SOCKET);

@@ -22,6 +22,8 @@ pub struct Options {
     pub ready_fd: Option<i32>,
     /// Name of the compiled seccomp filter in the task directory.
     pub seccomp: Option<String>,
+    /// Name of the file in the task directory that says what to take over.
+    pub adopt: Option<String>,
     /// Whether this process already runs from the read-only view of its binary.
     pub protected: bool,
 }
@@ -30,7 +32,7 @@ impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let (mut directory, mut nonce, mut ready_fd, mut protected) = (None, None, None, false);
-        let (mut namespace, mut id, mut seccomp) = (String::new(), String::new(), None);
+        let (mut namespace, mut id, mut seccomp, mut adopt) = (String::new(), String::new(), None, None);
         let mut arguments = arguments.into_iter();
         while let Some(name) = arguments.next() {
             if name == PROTECTED {
@@ -44,6 +46,7 @@ impl Options {
                 flag::NAMESPACE => namespace = value,
                 flag::ID => id = value,
                 flag::SECCOMP => seccomp = Some(value),
+                flag::ADOPT => adopt = Some(value),
                 flag::READY_FD => {
                     ready_fd = Some(value.parse().map_err(|_| format!("{name}: {value:?} is no number"))?);
                 }
@@ -57,6 +60,7 @@ impl Options {
             id,
             ready_fd,
             seccomp,
+            adopt,
             protected,
         })
     }

@@ -56,6 +56,8 @@ pub struct Process {
     pub terminal: Option<OwnedFd>,
     /// Its last output, for those who attach; also after its end.
     pub tail: Option<SharedTail>,
+    /// Of one that was taken over: it is no child of this shim.
+    pub held: Option<crate::sys::ProcessFd>,
 }
 
 impl Process {
@@ -74,6 +76,7 @@ impl Process {
             deleters: Vec::new(),
             terminal: None,
             tail: None,
+            held: None,
         }
     }
 

@@ -36,11 +36,11 @@ impl Shim {
         }
         let exit = ExitStatus { cause, exited_at: Timestamp::now() };
         if self.init.live_pid() == Some(pid) {
-            return self.exited(None, exit);
+            return self.end(None, exit);
         }
         let exec = self.execs.iter().find(|(_, it)| it.live_pid() == Some(pid)).map(|(id, _)| id.clone());
         if let Some(id) = exec {
-            return self.exited(Some(&id), exit);
+            return self.end(Some(&id), exit);
         }
         // A job may be about to report this very process.
         if !self.jobs.is_empty() && self.reaped_early.len() < REMEMBERED_MAX {
@@ -75,11 +75,12 @@ impl Shim {
         let Ok(Some(identity)) = self.process(exec).map(|it| it.identity) else { return };
         if let Some(at) = self.reaped_early.iter().position(|(it, _)| *it == identity) {
             let (_, exit) = self.reaped_early.remove(at);
-            self.exited(exec, exit);
+            self.end(exec, exit);
         }
     }
 
-    fn exited(&mut self, exec: Option<&ExecId>, status: ExitStatus) {
+    /// It has ended, and how is known as well as it will be.
+    pub fn end(&mut self, exec: Option<&ExecId>, status: ExitStatus) {
         let now = Instant::now();
         let Ok(process) = self.process(exec) else { return };
         if process.step(Input::Exit).is_ok() {

@@ -69,10 +69,11 @@ impl Shim {
             KillTarget::All => {
                 self.init.step(Input::Signal)?;
                 let pids = self.container.as_ref().map(|it| it.cgroup.processes()).unwrap_or_default();
-                for pid in pids.into_iter().chain(self.init.live_pid()) {
+                for pid in pids {
                     // One that ended meanwhile is what was wanted.
                     let _ = sys::kill(pid, number);
                 }
+                let _ = self.init.signal(number);
             }
         }
         // A frozen process dies only when it thaws.
@@ -118,6 +119,9 @@ impl Shim {
         if !process.phase.lives() {
             let word = process.phase.word();
             return Err(Error::failed_precondition(format!("cannot resize a {word} process")));
+        }
+        if process.held.is_some() && process.stdio.terminal {
+            return Err(Error::failed_precondition("its terminal went with the shim that had it"));
         }
         if let Some(terminal) = &process.terminal {
             sys::set_terminal_size(std::os::fd::AsFd::as_fd(terminal), width, height).map_err(|error| {
@@ -196,12 +200,8 @@ impl Shim {
 
 fn signal_process(process: &mut Process, number: i32) -> Result<(), Error> {
     process.step(Input::Signal)?;
-    let pid = process.live_pid().ok_or_else(|| Error::not_found("process already finished"))?;
-    // The pid is ours until we reap it: it cannot have become another process.
-    sys::kill(pid, number).map_err(|error| match error.raw_os_error() {
+    process.signal(number).map_err(|error| match error.raw_os_error() {
         Some(libc::ESRCH) => Error::not_found("process already finished"),
-        _ => {
-            Error::new(bosun_types::error::class_of_io(&error), format!("signal {number} to {pid}: {error}"))
-        }
+        _ => Error::new(bosun_types::error::class_of_io(&error), format!("signal {number}: {error}")),
     })
 }

@@ -10,6 +10,7 @@ pub mod log_file;
 pub mod logger;
 pub mod null;
 pub mod output;
+pub mod pipe;
 pub mod pty;
 pub mod tail;
 
@@ -17,16 +18,15 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bosun_types::Error;
 use bosun_types::stdio::{OutputStream, STDIN_ATTACH, Stdio};
-use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use bosun_types::{Error, ExecId};
 
 pub use fed::Fed;
 pub use fifo::OutputFifo;
 pub use input::Input;
 pub use log_file::LogFile;
 pub use output::{Output, Target};
+use pipe::{Pipe, Place, STDIN};
 pub use tail::Tail;
 
 use crate::error::{Context as _, Result};
@@ -37,6 +37,9 @@ use crate::sys;
 pub const CHUNK_BYTES: usize = 32 << 10;
 /// Chunks moved for one readiness event before other events get their turn.
 pub const CHUNKS_PER_TURN: usize = 8;
+
+/// The outputs of a process, and their numbers.
+const OUTPUTS: [(OutputStream, usize); 2] = [(OutputStream::Stdout, 1), (OutputStream::Stderr, 2)];
 
 /// What a copy waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,46 +117,97 @@ pub enum Opened {
     Terminal(Box<PendingTerminal>),
 }
 
-/// Opens a process's streams: its side and the shim's. `name` distinguishes sockets of this task; `logger` are the pipes to its logging program.
-pub fn open(stdio: &Stdio, name: &str, logger: Option<[OutputFifo; 2]>) -> Result<(ProcessStreams, Opened)> {
-    let log = stdio.log.as_ref().map(LogFile::open).transpose()?.map(|log| Rc::new(RefCell::new(log)));
-    let tail = SharedTail::default();
-    let (mut stdout, mut stderr) = (Target::of(stdio.stdout.as_deref()), Target::of(stdio.stderr.as_deref()));
-    if let Some(pipes) = logger {
-        [stdout, stderr] = pipes.map(Target::Pipe);
+/// Name of a process's sockets and pipes in the task directory.
+pub fn name_of(exec: Option<&ExecId>) -> String {
+    exec.map_or_else(|| "init".to_owned(), |id| format!("exec-{id}"))
+}
+
+/// Both outputs of a process, as its client named them.
+struct Outputs<'a> {
+    log: Option<Rc<RefCell<LogFile>>>,
+    tail: SharedTail,
+    targets: [Target<'a>; 2],
+    is_attachable: bool,
+}
+
+impl<'a> Outputs<'a> {
+    fn of(stdio: &'a Stdio, stdin: &Stdin, logger: Option<[OutputFifo; 2]>) -> Result<Self> {
+        let log = stdio.log.as_ref().map(LogFile::open).transpose()?.map(|log| Rc::new(RefCell::new(log)));
+        let targets = match logger {
+            Some(pipes) => pipes.map(Target::Pipe),
+            None => [&stdio.stdout, &stdio.stderr].map(|path| Target::of(path.as_deref())),
+        };
+        let is_attachable = matches!(stdin, Stdin::Clients);
+        Ok(Self { log, tail: SharedTail::default(), targets, is_attachable })
     }
+
+    fn sinks(&self, target: Target<'_>, stream: OutputStream) -> Result<output::Sinks> {
+        output::Sinks::open(target, stream, self.log.clone(), Rc::clone(&self.tail))
+    }
+}
+
+/// Opens the shim's side of a process that runs already, and whose pipes a shim before this one made.
+pub fn reopen(stdio: &Stdio, name: &str, logger: Option<[OutputFifo; 2]>) -> Result<Copies> {
+    let mut copies = Copies::default();
+    if stdio.terminal {
+        return Ok(copies);
+    }
+    let place = Place { name, adoptable: true };
     let stdin = Stdin::open(stdio.stdin.as_deref())?;
+    let mut outputs = Outputs::of(stdio, &stdin, logger)?;
+    if let Some(ours) = place.reopen(STDIN)? {
+        stdin.feed(ours, &mut copies)?;
+    }
+    let targets = std::mem::replace(&mut outputs.targets, [Target::Nowhere, Target::Nowhere]);
+    for (target, (stream, index)) in targets.into_iter().zip(OUTPUTS) {
+        if let Some(ours) = place.reopen(index)? {
+            copies.tail = Some(Rc::clone(&outputs.tail));
+            copies.outputs.push(Output::new(ours, outputs.sinks(target, stream)?)?);
+        }
+    }
+    Ok(copies)
+}
+
+/// Opens a process's streams: its side and the shim's. `logger` are the pipes to its logging program.
+pub fn open(
+    stdio: &Stdio,
+    place: Place<'_>,
+    logger: Option<[OutputFifo; 2]>,
+) -> Result<(ProcessStreams, Opened)> {
+    let stdin = Stdin::open(stdio.stdin.as_deref())?;
+    let mut outputs = Outputs::of(stdio, &stdin, logger)?;
+    let [stdout, stderr] = std::mem::replace(&mut outputs.targets, [Target::Nowhere, Target::Nowhere]);
     if stdio.terminal {
         if stdio.stderr.as_ref().is_some_and(|path| !path.is_empty()) {
             return Err(Error::invalid_argument("stderr must be empty with a terminal").into());
         }
-        let socket = pty::ConsoleSocket::bind(format!("console-{name}.sock"))?;
-        let sinks = output::Sinks::open(stdout, OutputStream::Stdout, log, Rc::clone(&tail))?;
+        let socket = pty::ConsoleSocket::bind(format!("console-{}.sock", place.name))?;
+        let sinks = outputs.sinks(stdout, OutputStream::Stdout)?;
+        let tail = outputs.tail;
         let streams = ProcessStreams::Console(socket.path().to_owned());
         return Ok((streams, Opened::Terminal(Box::new(PendingTerminal { socket, sinks, stdin, tail }))));
     }
     let mut copies = Copies::default();
-    let is_attachable = matches!(stdin, Stdin::Clients);
     let theirs = match stdin {
         Stdin::Nowhere => null::open()?,
         stdin => {
-            let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
+            let Pipe { theirs, ours } = place.pipe(STDIN)?;
             stdin.feed(ours, &mut copies)?;
             theirs
         }
     };
-    let mut output = |target: Target<'_>, stream| -> Result<OwnedFd> {
-        let sinks = output::Sinks::open(target, stream, log.clone(), Rc::clone(&tail))?;
-        if sinks.is_empty() && !is_attachable {
+    let mut output = |target: Target<'_>, (stream, index)| -> Result<OwnedFd> {
+        let sinks = outputs.sinks(target, stream)?;
+        if sinks.is_empty() && !outputs.is_attachable {
             return null::open();
         }
-        copies.tail = Some(Rc::clone(&tail));
-        let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
+        copies.tail = Some(Rc::clone(&outputs.tail));
+        let Pipe { theirs, ours } = place.pipe(index)?;
         copies.outputs.push(Output::new(ours, sinks)?);
         Ok(theirs)
     };
-    let stdout = output(stdout, OutputStream::Stdout)?;
-    let stderr = output(stderr, OutputStream::Stderr)?;
+    let stdout = output(stdout, OUTPUTS[0])?;
+    let stderr = output(stderr, OUTPUTS[1])?;
     Ok((ProcessStreams::Pipes([theirs, stdout, stderr]), Opened::Pipes(copies)))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -63,6 +63,88 @@ fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Option<(i32, ExitCause)>
     let cause =
         if info.si_code == libc::CLD_EXITED { ExitCause::Code(byte) } else { ExitCause::Signal(byte) };
     (pid > 0).then_some((pid, cause))
+}
+
+/// A descriptor of a process that is no child of this one.
+#[derive(Debug)]
+pub struct ProcessFd(OwnedFd);
+
+/// What the kernel tells of how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelStatus {
+    /// It has not ended, or is not reaped yet.
+    NotYet,
+    /// It ended like this.
+    Ended(ExitCause),
+    /// This kernel does not tell (before Linux 6.15).
+    NotTold,
+}
+
+/// `struct pidfd_info` in its first size (Linux 6.13).
+#[repr(C)]
+#[derive(Default)]
+struct PidFdInfo {
+    mask: u64,
+    cgroup_id: u64,
+    pids: [u32; 3],
+    ids: [u32; 8],
+    exit_code: i32,
+}
+/// Ask for, and told that there is, an exit code (Linux 6.15).
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, PidFdInfo);
+
+impl ProcessFd {
+    /// Opens it; `None` when it has gone, or has ended already.
+    #[expect(unsafe_code, reason = "nix has no pidfd calls")]
+    pub fn open(process: &ProcessIdentity) -> io::Result<Option<Self>> {
+        // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_open, raw_pid(process), 0) };
+        let Ok(fd) = i32::try_from(result) else { return Ok(None) };
+        if fd < 0 {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) };
+        }
+        // SAFETY: the call has just made this descriptor; nobody else knows it.
+        let held = unsafe { OwnedFd::from_raw_fd(fd) };
+        // Read after opening: if it is the right one now, the descriptor is of it.
+        Ok(identity_of(raw_pid(process)).is_ok_and(|it| it == *process).then_some(Self(held)))
+    }
+
+    /// How it ended, as far as the kernel tells those who are not its parent.
+    #[expect(unsafe_code, reason = "an ioctl")]
+    pub fn exit_status(&self) -> KernelStatus {
+        let mut info = PidFdInfo { mask: PIDFD_INFO_EXIT, ..PidFdInfo::default() };
+        // SAFETY: the request's size is that of the structure, which lives through the call.
+        match unsafe { pidfd_get_info(self.0.as_raw_fd(), &raw mut info) } {
+            Ok(_) if info.mask & PIDFD_INFO_EXIT != 0 => {
+                let byte = |value: i32| u8::try_from(value & 0xff).unwrap_or(u8::MAX);
+                KernelStatus::Ended(match info.exit_code & 0x7f {
+                    0 => ExitCause::Code(byte(info.exit_code >> 8)),
+                    signal => ExitCause::Signal(byte(signal)),
+                })
+            }
+            Ok(_) | Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ESRCH) => KernelStatus::NotYet,
+            Err(_) => KernelStatus::NotTold,
+        }
+    }
+}
+
+impl AsFd for ProcessFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends a signal by number to the process of a descriptor.
+#[expect(unsafe_code, reason = "nix has no pidfd calls")]
+pub fn signal(process: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open for the whole call; a null siginfo is allowed.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, none, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Sends a signal by number: real-time signals have no name in nix. `pid` must be positive.

@@ -6,6 +6,8 @@
     reason = "clippy takes helpers of integration tests for ordinary code"
 )]
 
+#[path = "real/adopt.rs"]
+mod adopt;
 #[path = "real/client.rs"]
 mod client;
 #[path = "real/crash.rs"]

@@ -55,8 +55,29 @@ impl ShimLauncher {
         id: &ContainerId,
         deadline: Duration,
     ) -> Result<ProcessIdentity> {
+        self.spawn_with(directory, (namespace, id), &[], deadline).await
+    }
+
+    /// The same for a shim that takes over the container of one that died, as [`TaskDirectory::write_adoption`] has said.
+    pub async fn spawn_to_adopt(
+        &self,
+        directory: &TaskDirectory,
+        namespace: &NamespaceName,
+        id: &ContainerId,
+        deadline: Duration,
+    ) -> Result<ProcessIdentity> {
+        self.spawn_with(directory, (namespace, id), &[flag::ADOPT, file::ADOPTION], deadline).await
+    }
+
+    async fn spawn_with(
+        &self,
+        directory: &TaskDirectory,
+        owner: (&NamespaceName, &ContainerId),
+        more: &[&str],
+        deadline: Duration,
+    ) -> Result<ProcessIdentity> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
-        let start = self.start(directory, namespace, id, write)?;
+        let start = self.start(directory, owner, more, write)?;
         let reaper = self.reaper.clone();
         // On a worker: the call comes back when the new program runs.
         let spawned = tokio::task::spawn_blocking(move || reaper.spawn_with(|| spawn(&start))).await;
@@ -91,8 +112,8 @@ impl ShimLauncher {
     fn start(
         &self,
         directory: &TaskDirectory,
-        namespace: &NamespaceName,
-        id: &ContainerId,
+        (namespace, id): (&NamespaceName, &ContainerId),
+        more: &[&str],
         ready: OwnedFd,
     ) -> Result<Start> {
         let log_path = directory.path().join(file::SHIM_LOG);
@@ -122,6 +143,7 @@ impl ShimLauncher {
         if directory.has_filter() {
             words.extend([flag::SECCOMP.as_bytes(), file::SECCOMP.as_bytes()]);
         }
+        words.extend(more.iter().map(|word| word.as_bytes()));
         Ok(Start {
             program: text(self.binary.as_os_str().as_bytes())?,
             arguments: words.iter().map(|word| text(word)).collect::<Result<_>>()?,

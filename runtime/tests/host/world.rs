@@ -137,6 +137,7 @@ impl World {
             rootfs: self.mounts(),
             stdio: Stdio { log: Some(log), ..Stdio::default() },
             no_pivot_root: false,
+            adoptable: false,
         };
         let created = connection.request(Request::Create(create), PATIENCE).await.unwrap();
         let started = connection.request(Request::Start { exec: None }, PATIENCE).await.unwrap();

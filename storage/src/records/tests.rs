@@ -16,7 +16,9 @@ use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::stdio::{LogTarget, Stdio};
-use bosun_types::task::{ExecRecord, ExitCause, ExitStatus, ProcessIdentity, StoredPhase, TaskRecord};
+use bosun_types::task::{
+    ExecRecord, ExitCause, ExitStatus, OnShimDeath, ProcessIdentity, StoredPhase, TaskRecord,
+};
 use bosun_types::transfer::PullRequest;
 use bosun_types::{
     ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, OperationId, SnapshotKey, SocketId,
@@ -86,6 +88,7 @@ fn task(phase: StoredPhase) -> TaskRecord {
         phase,
         created_at: MADE,
         started_at: Some(CHANGED),
+        on_shim_death: OnShimDeath::Adopt,
     }
 }
 

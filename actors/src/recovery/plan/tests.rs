@@ -3,7 +3,7 @@
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SnapshotKind;
 use bosun_types::stdio::Stdio;
-use bosun_types::task::{ExitCause, ExitStatus};
+use bosun_types::task::{ExitCause, ExitStatus, OnShimDeath};
 use bosun_types::transfer::PullRequest;
 use bosun_types::{Labels, Timestamp};
 use proptest::prelude::*;
@@ -98,6 +98,7 @@ fn task(nonce: &str, phase: StoredPhase) -> TaskRecord {
         phase,
         created_at: Timestamp(1),
         started_at: None,
+        on_shim_death: OnShimDeath::Kill,
     }
 }
 

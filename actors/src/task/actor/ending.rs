@@ -38,7 +38,12 @@ impl TaskData {
     }
 
     /// One commit of row and event; then the shim may forget, and waiters are answered. Repeated, it only acknowledges again.
-    pub(super) async fn exited(&mut self, exit: ExitNotice) -> Result<()> {
+    pub(super) async fn exited(&mut self, mut exit: ExitNotice) -> Result<()> {
+        if matches!(exit.status.cause, ExitCause::Unknown(_)) {
+            // Somebody here may know what the shim does not: one that took over is nobody's parent.
+            let known = self.core.host.end_of(&self.record.nonce, exit.exec.as_ref(), &exit.process);
+            exit.status = known.unwrap_or(exit.status);
+        }
         let Some(process) = self.processes.get(&exit.exec) else {
             self.acknowledge(exit.exec);
             return Ok(());
@@ -97,13 +102,13 @@ impl TaskData {
             Ok(ends) => ends,
             Err(error) => {
                 tracing::warn!(task = %self.record.container, %error, "what the dead shim left is not cleaned up yet");
-                self.early.settle(myself);
+                self.early.settle_without_shim(myself);
                 reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
                 return Ok(());
             }
         };
         self.confirm();
-        self.early.settle(myself);
+        self.early.settle_without_shim(myself);
         let open: Vec<(Option<ExecId>, Phase)> = self
             .processes
             .iter()

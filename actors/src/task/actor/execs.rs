@@ -24,6 +24,7 @@ impl TaskData {
             Ok(drafted) => drafted,
             Err(error) => return drop(reply.send(Err(error))),
         };
+        self.execs_changing += 1;
         let actor = myself.clone();
         let request = Request::AddExec {
             id: record.id.clone(),
@@ -74,6 +75,7 @@ impl TaskData {
         result: Result<()>,
         reply: RpcReplyPort<Result<()>>,
     ) {
+        self.execs_changing -= 1;
         let result = match result {
             Err(error) => Err(error),
             Ok(()) if self.execs.contains_key(&record.id) => {
@@ -106,6 +108,7 @@ impl TaskData {
         if let Err(error) = allowed {
             return drop(reply.send(Err(error)));
         }
+        self.execs_changing += 1;
         let actor = myself.clone();
         let id = exec.clone();
         match self.shim() {
@@ -123,6 +126,7 @@ impl TaskData {
         result: Result<()>,
         reply: RpcReplyPort<Result<Option<ExitStatus>>>,
     ) {
+        self.execs_changing -= 1;
         let result = match result {
             Err(error) => Err(error),
             Ok(()) => {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bosun_storage::batch::Batch;
 use bosun_types::shim::{Notice, ShimPhase, ShimState};
+use bosun_types::task::ProcessIdentity;
 use bosun_types::{Result, Timestamp};
 use ractor::ActorRef;
 
+use super::super::orphan::{self, Next};
 use super::super::phase::Phase;
+use super::super::processes::strangers;
 use super::super::{TaskMessage, reattach};
 use super::TaskData;
 use crate::ports::Shim;
@@ -32,11 +35,53 @@ impl TaskData {
             }
             Err(error) if self.core.host.live_shim(&self.record.nonce).is_some() => {
                 tracing::warn!(task = %self.record.container, %error, "the shim lives but does not answer");
-                self.early.settle(myself);
+                self.early.settle_without_shim(myself);
                 reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
             }
-            Err(_) => reattach::find_out(self.core.clone(), self.record.clone(), myself.clone()),
+            Err(_) => self.orphaned(myself),
         }
+    }
+
+    /// There is no shim.
+    fn orphaned(&self, myself: &ActorRef<TaskMessage>) {
+        let init_lives = self.record.init.is_some_and(|init| self.core.host.lives(&init));
+        let is_unsettled = self.execs_changing > 0
+            || self.processes.values().any(|process| process.phase == Phase::Starting);
+        let phase = &self.processes[&None].phase;
+        let next = orphan::next(self.record.on_shim_death, phase, init_lives, is_unsettled);
+        let (core, record, actor) = (self.core.clone(), self.record.clone(), myself.clone());
+        match next {
+            Next::End => reattach::find_out(core, record, actor),
+            Next::LookAgain => reattach::connect_later(core, record, actor),
+            Next::TakeOver => {
+                tracing::warn!(task = %record.container, "its shim is gone; a new one takes it over");
+                let adoption = orphan::adoption(&record, self.execs.values());
+                reattach::take_over(core, record, adoption, actor);
+            }
+        }
+    }
+
+    /// The new shim is the task's as soon as its beacon says so; the row follows.
+    pub(super) async fn taken_over(
+        &mut self,
+        myself: &ActorRef<TaskMessage>,
+        result: Result<ProcessIdentity>,
+    ) -> Result<()> {
+        match result {
+            Ok(shim) => {
+                self.record.shim = Some(shim);
+                let mut batch = Batch::new();
+                batch.put(&self.record);
+                self.core.commit(batch).await?;
+                reattach::connect(self.core.clone(), self.record.clone(), myself.clone());
+            }
+            Err(error) => {
+                tracing::warn!(task = %self.record.container, %error, "no new shim has taken it over yet");
+                self.early.settle_without_shim(myself);
+                reattach::connect_later(self.core.clone(), self.record.clone(), myself.clone());
+            }
+        }
+        Ok(())
     }
 
     /// What the shim holds and the rows do not say yet: a start, a freeze, whose outcome was lost. Exits come as notices.
@@ -49,11 +94,17 @@ impl TaskData {
             Ok(state) => state,
             Err(error) => {
                 tracing::warn!(task = %self.record.container, %error, "the shim does not say what it holds");
+                self.early.know_execs(myself);
                 return Ok(());
             }
         };
-        let _ = myself;
         self.confirm();
+        let strangers = strangers(&state, &self.execs);
+        match self.shim.clone() {
+            Some(shim) if self.execs_changing > 0 => reattach::ask_state(shim, myself.clone()),
+            Some(shim) if !strangers.is_empty() => reattach::forget(shim, strangers, myself.clone()),
+            _ => self.early.know_execs(myself),
+        }
         let processes = std::iter::once((None, state.init))
             .chain(state.execs.into_iter().map(|(id, phase)| (Some(id), phase)));
         for (exec, held) in processes {

@@ -77,6 +77,7 @@ impl Task {
             }],
             stdio: stdio.clone(),
             no_pivot_root: false,
+            adoptable: false,
         }
     }
 
@@ -149,6 +150,15 @@ impl Drop for Task {
 }
 
 pub fn spawn(directory: &Path) -> Child {
+    spawn_with(directory, &[]).expect("the shim listens")
+}
+
+/// A shim that takes over what the directory says; `None`: it has ended instead of listening.
+pub fn spawn_to_adopt(directory: &Path) -> Option<Child> {
+    spawn_with(directory, &[flag::ADOPT, file::ADOPTION])
+}
+
+fn spawn_with(directory: &Path, more: &[&str]) -> Option<Child> {
     let (ready, tell) = nix::unistd::pipe().unwrap();
     let log = fs::File::create(directory.join(file::SHIM_LOG)).unwrap();
     let binary = std::env::var("BOSUN_SHIM_BINARY").unwrap_or(env!("CARGO_BIN_EXE_bosun-shim").to_owned());
@@ -158,16 +168,20 @@ pub fn spawn(directory: &Path) -> Child {
         .arg(directory)
         .args([flag::NONCE, NONCE, flag::NAMESPACE, "test", flag::ID, "c1"])
         .args([flag::READY_FD, &tell.as_raw_fd().to_string()])
+        .args(more)
         .stdin(ProcessStdio::null())
         .stdout(ProcessStdio::null())
         .stderr(log)
         .current_dir(directory)
         .process_group(0);
-    let child = command.spawn().unwrap();
+    let mut child = command.spawn().unwrap();
     drop(tell);
     let mut byte = [0];
-    fs::File::from(ready).read_exact(&mut byte).expect("the shim listens");
-    child
+    if fs::File::from(ready).read_exact(&mut byte).is_ok() {
+        return Some(child);
+    }
+    child.wait().unwrap();
+    None
 }
 
 pub fn process(response: Response) -> ProcessIdentity {
