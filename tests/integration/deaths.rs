@@ -185,6 +185,8 @@ async fn a_shim_that_dies_while_it_starts_something_leaves_no_start_open() {
     let created = namespace(&client).containers().create(shell("init", "sleep 1000")).await.expect("creates");
     let init = namespace(&client).container(created.id).create_task(logged()).await.expect("creates");
     let shim = shim_of(init.info().await.expect("known").pid);
+    // The daemon is connected to it: else it would keep the start until it is.
+    init.pids().await.expect("answers");
     send(Signal::SIGSTOP, shim);
     let start = tokio::spawn({
         let init = init.clone();
