@@ -3,6 +3,8 @@
 //! Creating and deleting are operations, since a record and its snapshot's directory must come and go together. They go through the namespace's
 //! writer, so that an id is taken once. In the tree each container is a supervisor (rest_for_one) over its own writer and its task.
 
+mod running;
+
 use bosun_storage::batch::Batch;
 use bosun_storage::image::{self, ImageProcess};
 use bosun_storage::key;
@@ -10,6 +12,7 @@ use bosun_types::container::ContainerRecord;
 use bosun_types::event::Event;
 use bosun_types::operation::Intent;
 use bosun_types::platform::Platform;
+use bosun_types::relaunch::{RestartPolicy, STOP_SIGNAL_LABEL};
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, SnapshotRecord};
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
 use bosun_types::task::TaskRequest;
@@ -24,7 +27,7 @@ use crate::operation::{self, CREATE_CONTAINER, DELETE_CONTAINER, Operation, Plan
 use crate::snapshots::{self, MakeDirectory};
 use crate::task::TaskHandle;
 use crate::writer::write;
-use crate::{spec_source, transfers, tree};
+use crate::{relaunch, spec_source, transfers, tree};
 
 /// A namespace's containers.
 #[derive(Clone)]
@@ -93,11 +96,22 @@ impl ContainerHandle {
 
     /// CTR-7, CTR-8: paths `labels`, `labels.<k>`, `spec`, `extensions`, `extensions.<k>`, `image`, `snapshotkey`; none replaces all of them.
     pub async fn update(&self, given: ContainerRecord, paths: Vec<String>) -> Result<ContainerRecord> {
+        let before = RestartPolicy::from_labels(&get(&self.core, &self.namespace, &self.id)?.labels)?;
+        let record = self.replace(given, paths).await?;
+        match RestartPolicy::from_labels(&record.labels)? {
+            Some(policy) if before != Some(policy) => self.relauncher().set_policy(policy).await?,
+            _ => {}
+        }
+        Ok(record)
+    }
+
+    async fn replace(&self, given: ContainerRecord, paths: Vec<String>) -> Result<ContainerRecord> {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
         write(&self.core, &self.writer(), DEADLINE, move |core| async move {
             let stored = get(&core, &namespace, &id)?;
             let record = updated(stored, given, &paths)?;
             record.validate()?;
+            RestartPolicy::from_labels(&record.labels)?;
             let mut batch = Batch::new();
             let event = Event::ContainerUpdate {
                 id: id.clone(),
@@ -204,6 +218,9 @@ async fn create(
     }
     let snapshotter = request.snapshotter.clone().unwrap_or_else(|| SNAPSHOTTER_DEFAULT.to_owned());
     let mut record = draft(&namespace, &request);
+    if let Some(signal) = parent.process.as_ref().and_then(|process| process.stop_signal.clone()) {
+        record.labels.entry(STOP_SIGNAL_LABEL.to_owned()).or_insert(signal);
+    }
     let snapshot = match &request.root {
         RootRequest::Image { key } => {
             let key = key.clone().map_or_else(|| SnapshotKey::new(id.as_str()), Ok)?;
@@ -235,6 +252,7 @@ async fn create(
     );
     let intent = Intent::CreateContainer { container: id.clone(), snapshotter, key: key?, directory };
     // Before the intent is logged: what is refused here leaves nothing open.
+    let policy = relaunch::first_record(&namespace, &id, request.restart, &request.labels)?;
     let creation =
         CreateContainer::new(core, record, snapshot.clone(), request.spec, request.root, parent.process)?;
     let operation = operation::record(core, &namespace, intent);
@@ -253,6 +271,9 @@ async fn create(
     let record = creation.finished()?;
     let mut batch = Batch::new();
     batch.close_operation(operation.id).put(&record);
+    if let Some(policy) = &policy {
+        batch.put(policy);
+    }
     snapshot.iter().for_each(|snapshot| snapshots::publish_prepare(&mut batch, snapshot));
     let event = Event::ContainerCreate {
         id: id.clone(),
@@ -392,6 +413,25 @@ async fn delete(
         ))
         .with_hint(format!("`bosun rm --force {id}` ends it first")));
     }
+    relaunch::retire(core, &namespace, &id).await?;
+    let (node, of) = (namespace.clone(), id.clone());
+    let deleted = delete_retired(core, namespace, record, options).await;
+    if deleted.is_err() {
+        relaunch::unretire(core, &node, &of);
+    }
+    deleted
+}
+
+async fn delete_retired(
+    core: &Shared,
+    namespace: NamespaceName,
+    record: ContainerRecord,
+    options: DeleteOptions,
+) -> Result<()> {
+    let id = record.id.clone();
+    if crate::task::record(core, &namespace, &id)?.is_some() {
+        return Err(Error::failed_precondition(format!("container {id} was started meanwhile")));
+    }
     let snapshot = match (&record.snapshotter, &record.snapshot_key) {
         (Some(snapshotter), Some(key)) if options.snapshot => {
             match snapshots::removable(core, &namespace, snapshotter, key) {
@@ -414,6 +454,7 @@ async fn delete(
     );
     let mut batch = Batch::new();
     batch.open_operation(&operation).delete::<ContainerRecord>(key::container(&namespace, &id));
+    relaunch::drop_row(&mut batch, &namespace, &id);
     if let Some(snapshot) = &snapshot {
         snapshots::drop_row(&mut batch, snapshot);
         batch.publish(

@@ -20,6 +20,7 @@ pub mod operation;
 pub mod ports;
 pub mod recovery;
 pub mod registry;
+pub mod relaunch;
 pub mod samples;
 pub mod snapshots;
 pub mod sockets;

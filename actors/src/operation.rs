@@ -71,8 +71,11 @@ pub static MAKE_LAYER: Plan = Plan { name: "make_layer", steps: &["write_layer"]
 /// A layer's files become a snapshot's.
 pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
 
+/// A container is started again.
+pub static RELAUNCH: Plan = Plan { name: "relaunch", steps: &["remove_task", "create_task", "start_task"] };
+
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 10] {
+pub fn registry() -> [&'static Plan; 11] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -84,6 +87,7 @@ pub fn registry() -> [&'static Plan; 10] {
         &PULL,
         &MAKE_LAYER,
         &APPLY_LAYER,
+        &RELAUNCH,
     ]
 }
 

@@ -7,6 +7,7 @@ use bosun_tests::client::{logged, namespace, shell};
 use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
 use bosun_types::reference::Reference;
+use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::transfer::PullRequest;
 use bosun_types::{ContainerId, Error, ErrorClass, Labels, Result, SnapshotKey};
@@ -73,6 +74,9 @@ async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     let task = container.create_task(logged()).await?;
     task.start().await?;
     told.exit = Some(task.wait().await?.code());
+    // Once more, by the operation that makes the new task in the place of the old.
+    container.start().await?;
+    told.exit = Some(task.wait().await?.code());
     task.delete().await?;
     // From here on it may be gone, whatever the answer is.
     let gone = container.delete(true).await;
@@ -109,7 +113,7 @@ pub async fn remove_all(client: &Client) {
     }
     eventually("everything to be removable", || async {
         let task = container.task();
-        let _ = task.kill(9, true).await;
+        let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
         gone(task.delete().await.map(drop))
             && gone(container.delete(true).await)
             && gone(namespace(client).default_snapshots().remove(key()).await)

@@ -9,6 +9,7 @@ mod diff;
 mod events;
 mod filters;
 mod registry;
+mod relaunch;
 mod restart;
 mod security;
 mod streams;

@@ -11,6 +11,7 @@
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container | finished |
 //! | a pull | resumed |
+//! | starting a container again | adopted: the container's restart policy goes on with it |
 //! | a task that was alive, of another boot | ended, unknown how: the machine was restarted |
 //! | a task that an open operation makes or removes | left to the operation |
 //! | any other task | adopted: its actor reattaches |
@@ -243,7 +244,8 @@ impl<'a> Claims<'a> {
                 Intent::StartProcess { nonce, .. } => {
                     nonces.insert(nonce);
                 }
-                Intent::Pull { .. } | Intent::MakeLayer { .. } => {}
+                // The steps of a relaunch have intents of their own.
+                Intent::Pull { .. } | Intent::MakeLayer { .. } | Intent::Relaunch { .. } => {}
             }
         }
         directories.extend(&in_work);
@@ -294,6 +296,9 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
             (true, false) => (Action::Undo, "no shim of it lives"),
             (false, _) => (Action::Undo, "it is of another boot: nothing of it lives"),
         },
+        Intent::Relaunch { .. } => {
+            (Action::Adopt, "its container's restart policy goes on with it, once its parts are settled")
+        }
         Intent::StartProcess { .. } => {
             (Action::Close, "its task's actor asks the shim whether it started, or finds out how it ended")
         }

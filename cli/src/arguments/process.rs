@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use bosun_types::task::OnShimDeath;
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::Restart;
 use crate::detach_keys::DetachKeys;
 
 /// Make and run a container.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
+    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run -d --name api --restart on-failure:5 registry.local:5000/team/api:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
 )]
 pub struct Run {
     /// Image, or root directory with --rootfs.
@@ -22,7 +23,7 @@ pub struct Run {
     #[arg(long)]
     pub name: Option<String>,
     /// Remove the container when it ends.
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long, conflicts_with_all = ["detach", "restart"])]
     pub rm: bool,
     /// Print the name and return at once; output goes to the log. With --interactive, `bosun attach` writes its input.
     #[arg(short, long)]
@@ -95,6 +96,8 @@ pub struct Run {
     /// Most processes.
     #[arg(long)]
     pub pids_limit: Option<u64>,
+    #[command(flatten)]
+    pub restart: Restart,
     /// Write the container's pid to this file.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub pid_file: Option<PathBuf>,

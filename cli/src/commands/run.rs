@@ -16,7 +16,7 @@ use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
 use bosun_types::task::{ProcessStatus, TaskRequest};
 use bosun_types::{ContainerId, Error, ErrorClass, ImageName};
 
-use super::{attach, foreground};
+use super::{attach, foreground, lifecycle};
 use crate::arguments::Run;
 use crate::context::{self, Context};
 use crate::output;
@@ -200,6 +200,7 @@ fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<Container
         runtime: RuntimeChoice { name: options.runtime.clone(), options: None },
         spec: SpecRequest::Build(Box::new(spec_options(options)?)),
         extensions: BTreeMap::new(),
+        restart: lifecycle::policy(&options.restart)?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! `container.capnp`: the record, and the request to make one.
 
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
+use bosun_types::relaunch::RestartPolicy;
 use bosun_types::spec::{ContainerRequest, Rlimit, RootRequest, Seccomp, SpecOptions, SpecRequest};
 use bosun_types::{Result, Timestamp};
 
@@ -82,7 +83,10 @@ impl Wire for ContainerRequest {
         self.root.write(to.reborrow().init_root());
         self.runtime.write(to.reborrow().init_runtime());
         self.spec.write(to.reborrow().init_spec());
-        write_named(&self.extensions, to.init_extensions(pair_count(&self.extensions)));
+        write_named(&self.extensions, to.reborrow().init_extensions(pair_count(&self.extensions)));
+        if let Some(policy) = &self.restart {
+            policy.write(to.init_restart());
+        }
     }
 
     fn read(from: wire::container_request::Reader<'_>) -> Result<Self> {
@@ -99,6 +103,10 @@ impl Wire for ContainerRequest {
             },
             spec: SpecRequest::read(from.get_spec().sound()?)?,
             extensions: read_named(from.get_extensions())?,
+            restart: match from.has_restart() {
+                true => Some(RestartPolicy::read(from.get_restart().sound()?)?),
+                false => None,
+            },
         })
     }
 }

@@ -81,7 +81,7 @@ fn metrics_cross_the_wire() {
 }
 
 #[track_caller]
-fn round_trips<T>(value: T)
+pub(super) fn round_trips<T>(value: T)
 where
     T: Wire + PartialEq + std::fmt::Debug,
     for<'a> <T::Struct as capnp::traits::OwnedStruct>::Builder<'a>: capnp::traits::FromPointerBuilder<'a>,
@@ -270,6 +270,9 @@ fn containers_round_trip() {
             runtime: RuntimeChoice::default(),
             spec,
             extensions: BTreeMap::new(),
+            restart: Some(bosun_types::relaunch::RestartPolicy::new(
+                bosun_types::relaunch::RestartWhen::Always,
+            )),
         });
     }
 }
@@ -434,6 +437,7 @@ fn introspection_round_trips() {
         Intent::DeleteContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
         Intent::MakeLayer { snapshotter: "o".into(), key: id("k"), reference: "r".into(), keep: false },
         Intent::ApplyLayer { snapshotter: "o".into(), key: id("k"), directory: 2 },
+        Intent::Relaunch { container: id("c"), nonce: "ab".into() },
     ];
     for (number, intent) in (0..).zip(intents) {
         let cause = Error::unavailable("busy");

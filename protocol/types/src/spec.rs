@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::container::{Any, RuntimeChoice};
 use crate::mount::Mount;
+use crate::relaunch::RestartPolicy;
 use crate::{ContainerId, ImageName, Labels, SnapshotKey};
 
 /// A container to make.
@@ -25,6 +26,8 @@ pub struct ContainerRequest {
     pub spec: SpecRequest,
     /// Named extensions.
     pub extensions: BTreeMap<String, Any>,
+    /// Restart policy; `None`: what the labels say (RST-1), else none.
+    pub restart: Option<RestartPolicy>,
 }
 
 /// Where a root file system comes from.
