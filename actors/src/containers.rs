@@ -24,6 +24,7 @@ use crate::directory::Name;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, CREATE_CONTAINER, DELETE_CONTAINER, Operation, Plan};
+use crate::remap::{self, Ground};
 use crate::snapshots::{self, MakeDirectory};
 use crate::task::TaskHandle;
 use crate::writer::write;
@@ -176,33 +177,38 @@ pub(crate) fn get(core: &Core, namespace: &NamespaceName, id: &ContainerId) -> R
         .ok_or_else(|| Error::not_found(format!("container {id} in namespace {namespace}")))
 }
 
-/// The chain id to put the snapshot on, and the image's process; unpacks first if need be.
+/// What to put the snapshot on, and the image's process; unpacks first, and copies for other users, if need be.
 struct Parent {
-    snapshot: Option<SnapshotKey>,
+    ground: Ground,
     process: Option<ImageProcess>,
 }
 
 async fn parent_of(core: &Shared, namespace: &NamespaceName, request: &ContainerRequest) -> Result<Parent> {
     let Some(name) = &request.image else {
         return match request.root {
-            RootRequest::Image { .. } => Err(Error::invalid_argument(format!(
-                "container {}: its root is an image, but none is named",
-                request.id
-            ))),
-            _ => Ok(Parent { snapshot: None, process: None }),
+            RootRequest::Image { .. } | RootRequest::ImageView { .. } => Err(Error::invalid_argument(
+                format!("container {}: its root is an image, but none is named", request.id),
+            )),
+            _ => Ok(Parent { ground: Ground::default(), process: None }),
         };
     };
     let config = spec_source::image_config(core, namespace, name, &Platform::host()).await?;
-    let snapshot = match request.root {
-        RootRequest::Image { .. } => {
+    let ground = match request.root {
+        RootRequest::Image { .. } | RootRequest::ImageView { .. } => {
             let snapshotter = request.snapshotter.as_deref().unwrap_or(SNAPSHOTTER_DEFAULT);
             transfers::ensure_unpacked(core, namespace, name, snapshotter).await?;
             let top = image::chain_ids(&config.diff_ids).last().map(ToString::to_string);
-            top.map(SnapshotKey::new).transpose()?
+            let parent = top.map(SnapshotKey::new).transpose()?;
+            match remap::users_of(&request.spec)? {
+                Some((maps, wanted)) => {
+                    remap::ground(core, namespace, snapshotter, parent, (&maps, wanted)).await?
+                }
+                None => Ground { parent, labels: bosun_types::Labels::new() },
+            }
         }
-        _ => None,
+        _ => Ground::default(),
     };
-    Ok(Parent { snapshot, process: Some(config.process) })
+    Ok(Parent { ground, process: Some(config.process) })
 }
 
 async fn create(
@@ -222,16 +228,16 @@ async fn create(
         record.labels.entry(STOP_SIGNAL_LABEL.to_owned()).or_insert(signal);
     }
     let snapshot = match &request.root {
-        RootRequest::Image { key } => {
+        RootRequest::Image { key } | RootRequest::ImageView { key } => {
             let key = key.clone().map_or_else(|| SnapshotKey::new(id.as_str()), Ok)?;
             Some(snapshots::new_record(
                 core,
                 &namespace,
                 &snapshotter,
                 key,
-                parent.snapshot,
-                SnapshotKind::Active,
-                bosun_types::Labels::new(),
+                parent.ground.parent,
+                kind_of(&request.root),
+                parent.ground.labels,
             )?)
         }
         RootRequest::Snapshot(key) => {
@@ -284,6 +290,13 @@ async fn create(
     core.commit(batch).await?;
     tree::start_container(core, &namespace, &id).await?;
     Ok(record)
+}
+
+fn kind_of(root: &RootRequest) -> SnapshotKind {
+    match root {
+        RootRequest::ImageView { .. } => SnapshotKind::View,
+        _ => SnapshotKind::Active,
+    }
 }
 
 fn draft(namespace: &NamespaceName, request: &ContainerRequest) -> ContainerRecord {

@@ -21,6 +21,7 @@ pub mod ports;
 pub mod recovery;
 pub mod registry;
 pub mod relaunch;
+mod remap;
 pub mod samples;
 pub mod snapshots;
 pub mod sockets;

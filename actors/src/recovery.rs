@@ -163,7 +163,8 @@ pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
         | Intent::CreateContainer { .. }
         | Intent::CreateTask { .. }
         | Intent::MakeLayer { .. }
-        | Intent::ApplyLayer { .. } => OperationStatus::Undoing { cause: cause.clone() },
+        | Intent::ApplyLayer { .. }
+        | Intent::RemapSnapshot { .. } => OperationStatus::Undoing { cause: cause.clone() },
         _ => OperationStatus::Forward,
     };
     if let Intent::DeleteTask { container, .. } = &operation.intent {

@@ -15,7 +15,7 @@ pub use self::access::{Audit, SocketCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
 pub use self::lifecycle::{Restart, Start, Stop};
-pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
+pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
 pub use self::snapshots::{Snapshots, SnapshotsCommand};
 
 /// Run and supervise containers with bosund.

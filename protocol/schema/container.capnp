@@ -137,6 +137,8 @@ struct RootRequest {
     # A directory of the host.
     fromSpec @3 :Void;
     # Whatever the given spec says.
+    imageView @4 :Text;
+    # As `image`, without a writable layer: a view.
   }
 }
 
@@ -186,6 +188,30 @@ struct SpecOptions {
   # Taken from both defaults; `ALL`: every one.
   devices @25 :List(Text);
   # Host devices: `/dev/fuse`, or `/dev/x:/dev/y:rwm`.
+  userNamespace @26 :UserNamespace;
+  # Null: the host's users.
+}
+
+struct UserNamespace {
+  uids @0 :List(IdRange);
+  gids @1 :List(IdRange);
+  # Empty: as uids.
+  ownership @2 :Ownership;
+}
+
+struct IdRange {
+  # `size` ids from `container` on inside are those from `host` on outside.
+  container @0 :UInt32;
+  host @1 :UInt32;
+  size @2 :UInt32;
+}
+
+enum Ownership {
+  # How a new snapshot's files come to belong to the mapped users.
+  auto @0;
+  # By the mount where it can, else on disk.
+  idmap @1;
+  copy @2;
 }
 
 struct Seccomp {

@@ -104,7 +104,8 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::CreateContainer { .. }
         | Intent::MakeLayer { .. }
         | Intent::ApplyLayer { .. }
-        | Intent::Relaunch { .. } => true,
+        | Intent::Relaunch { .. }
+        | Intent::RemapSnapshot { .. } => true,
         Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }

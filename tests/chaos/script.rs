@@ -9,7 +9,9 @@ use bosun_types::diff::DiffRequest;
 use bosun_types::reference::Reference;
 use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::spec::SpecRequest;
 use bosun_types::transfer::PullRequest;
+use bosun_types::user_namespace::{Ownership, UserNamespace};
 use bosun_types::{ContainerId, Error, ErrorClass, Labels, Result, SnapshotKey};
 
 /// What must hold after recovery.
@@ -53,6 +55,7 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
         told.image = transfer.wait().await.is_ok();
     }
     let _ = life(client, &mut told).await;
+    let _ = mapped(client).await;
     told
 }
 
@@ -64,6 +67,32 @@ async fn layers(client: &Client) -> Result<()> {
         DiffRequest { left: None, right: key(), media_type: String::new(), reference: None, labels };
     let made = snapshots.diff(request).await?;
     snapshots.apply(key(), made.layer).await.map(drop)
+}
+
+/// A container for whose users the image's files are copied.
+async fn mapped(client: &Client) -> Result<()> {
+    let mut request = shell("mapped", "true");
+    if let SpecRequest::Build(options) = &mut request.spec {
+        let uids = vec!["0:100000:65536".parse()?];
+        options.user_namespace = Some(UserNamespace { uids, gids: Vec::new(), ownership: Ownership::Copy });
+    }
+    namespace(client).containers().create(request).await?;
+    namespace(client).container(ContainerId::new("mapped")?).delete(true).await
+}
+
+/// The copies that it leaves for the next.
+async fn remove_copies(client: &Client) -> bool {
+    let snapshots = namespace(client).default_snapshots();
+    let Ok(mut all) = snapshots.list().await else { return false };
+    // Those that stand on others first.
+    all.retain(|it| it.key.as_str().ends_with("-100000-100000"));
+    all.sort_by_key(|it| std::cmp::Reverse(it.directory));
+    for copy in all {
+        if !gone(snapshots.remove(copy.key).await) {
+            return false;
+        }
+    }
+    true
 }
 
 async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
@@ -111,12 +140,15 @@ pub async fn remove_all(client: &Client) {
             content.delete(blob.digest).await.expect("deletes");
         }
     }
+    let mapped = namespace(client).container(ContainerId::new("mapped").expect("good"));
     eventually("everything to be removable", || async {
         let task = container.task();
         let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
         gone(task.delete().await.map(drop))
             && gone(container.delete(true).await)
             && gone(namespace(client).default_snapshots().remove(key()).await)
+            && gone(mapped.delete(true).await)
+            && remove_copies(client).await
     })
     .await;
 }

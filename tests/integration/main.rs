@@ -14,4 +14,5 @@ mod restart;
 mod security;
 mod streams;
 mod tasks;
+mod users;
 mod verbs;

@@ -264,6 +264,7 @@ async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
             close(core, operation, |_| ()).await
         }
         Intent::PrepareSnapshot { snapshotter, directory, .. }
+        | Intent::RemapSnapshot { snapshotter, directory, .. }
         | Intent::CreateContainer { snapshotter, directory, .. } => {
             let operation = operation.clone();
             in_writer(core, snapshots::WRITER, move |core| async move {

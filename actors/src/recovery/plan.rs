@@ -6,7 +6,7 @@
 //! | an operation of this life of the daemon | left: whoever opened it drives it |
 //! | a parked operation, or one tried [`ATTEMPTS_MAX`] times | parked |
 //! | an operation that was being taken back | taken back; a removal never is |
-//! | making a snapshot, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
+//! | making a snapshot, a copy of one, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container | finished |
@@ -225,6 +225,7 @@ impl<'a> Claims<'a> {
         for operation in &observed.operations {
             match &operation.intent {
                 Intent::PrepareSnapshot { snapshotter, directory, .. }
+                | Intent::RemapSnapshot { snapshotter, directory, .. }
                 | Intent::RemoveSnapshot { snapshotter, directory, .. }
                 | Intent::CreateContainer { snapshotter, directory, .. }
                 | Intent::DeleteContainer { snapshotter, directory, .. }
@@ -281,7 +282,8 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
         Intent::PrepareSnapshot { .. }
         | Intent::CreateContainer { .. }
         | Intent::MakeLayer { .. }
-        | Intent::ApplyLayer { .. } => {
+        | Intent::ApplyLayer { .. }
+        | Intent::RemapSnapshot { .. } => {
             (Action::Undo, "whoever asked for it heard nothing: it was never there")
         }
         Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. } => {

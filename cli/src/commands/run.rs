@@ -2,6 +2,7 @@
 
 mod log;
 mod security;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -233,6 +234,7 @@ fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
         memory_bytes_max: options.memory.as_deref().map(context::bytes).transpose()?,
         cpu_millis: options.cpus.map(cpu_millis).transpose()?,
         pids_max: options.pids_limit,
+        user_namespace: users::user_namespace(&options.users)?,
         ..SpecOptions::default()
     };
     security::apply(&mut spec, &options.security)?;

@@ -30,6 +30,7 @@ pub mod task;
 pub mod time;
 pub mod transfer;
 pub mod tree;
+pub mod user_namespace;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{

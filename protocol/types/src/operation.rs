@@ -67,6 +67,8 @@ pub enum Intent {
     ApplyLayer { snapshotter: String, key: SnapshotKey, directory: u64 },
     /// Start a container again: the ended task goes, a new one comes and is started. `nonce` is the new one's.
     Relaunch { container: ContainerId, nonce: String },
+    /// Copy a committed snapshot's files with other owners; the copy's row comes with the outcome (CTR-15).
+    RemapSnapshot { snapshotter: String, key: SnapshotKey, directory: u64 },
 }
 
 impl Intent {
@@ -84,6 +86,7 @@ impl Intent {
             Self::MakeLayer { .. } => "make_layer",
             Self::ApplyLayer { .. } => "apply_layer",
             Self::Relaunch { .. } => "relaunch",
+            Self::RemapSnapshot { .. } => "remap_snapshot",
         }
     }
 }

@@ -297,8 +297,14 @@ fn intents() -> Vec<Intent> {
             keep: true,
         },
         Intent::ApplyLayer { snapshotter: snapshotter(), key: key.clone(), directory },
-        Intent::DeleteContainer { container: container.clone(), snapshotter: snapshotter(), key, directory },
+        Intent::DeleteContainer {
+            container: container.clone(),
+            snapshotter: snapshotter(),
+            key: key.clone(),
+            directory,
+        },
         Intent::Relaunch { container, nonce: "4567cdef".to_owned() },
+        Intent::RemapSnapshot { snapshotter: snapshotter(), key, directory },
     ]
 }
 
