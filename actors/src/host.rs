@@ -1,9 +1,8 @@
 //! The real host behind [`TaskHost`]: `bosun-runtime` below one state directory. Words are translated here and nothing is decided.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bosun_runtime::cgroup::Cgroups;
@@ -40,8 +39,6 @@ pub struct RealHost {
     launcher: ShimLauncher,
     filters: Filters,
     held: HeldProcesses,
-    /// Directories, and whether their file system has idmapped mounts.
-    idmap: Mutex<BTreeMap<PathBuf, bool>>,
 }
 
 impl RealHost {
@@ -59,7 +56,6 @@ impl RealHost {
             launcher: ShimLauncher::new(shim_binary)?,
             filters: Filters::default(),
             held: HeldProcesses::default(),
-            idmap: Mutex::default(),
         })
     }
 
@@ -82,25 +78,6 @@ impl RealHost {
             Ok(shim) => Ok(shim),
             // One that an earlier daemon started may have been on its way: a directory takes one shim only.
             Err(error) => Self::beacon_shim(&directory).ok_or_else(|| error.into()),
-        }
-    }
-
-    async fn probe_idmap(&self, directory: &Path) -> bool {
-        let known = self.idmap.lock().unwrap_or_else(PoisonError::into_inner).get(directory).copied();
-        if let Some(known) = known {
-            return known;
-        }
-        match self.launcher.can_idmap(directory).await {
-            Ok(can) => {
-                tracing::info!(directory = %directory.display(), can, "probed for idmapped mounts");
-                let mut known = self.idmap.lock().unwrap_or_else(PoisonError::into_inner);
-                known.insert(directory.to_owned(), can);
-                can
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot probe for idmapped mounts");
-                false
-            }
         }
     }
 
@@ -129,11 +106,7 @@ impl TaskHost for RealHost {
             _ => (spec.to_vec(), None),
         };
         let filter = filter.as_deref().map(Vec::as_slice);
-        let owner = (&owner.namespace, &owner.container);
-        let directory = TaskDirectory::ensure(&self.state, nonce, owner, &spec, filter)?;
-        if let Some(gid) = spec::maps_of(&spec)?.and_then(|maps| maps.host_gid(0)) {
-            directory.let_pass(gid)?;
-        }
+        TaskDirectory::ensure(&self.state, nonce, (&owner.namespace, &owner.container), &spec, filter)?;
         Ok(())
     }
 
@@ -186,10 +159,12 @@ impl TaskHost for RealHost {
         owner: &'a Owner,
         record: Option<&'a TaskRecord>,
     ) -> BoxFuture<'a, Result<Vec<ExitNotice>>> {
+        // Of another boot it names nobody: pid and start time are counted anew.
+        let named = record.filter(|it| it.boot_id == self.boot_id());
         let known = Known {
             id: owner.container.to_string(),
-            shim: record.and_then(|it| it.shim),
-            init: record.and_then(|it| it.init),
+            shim: named.and_then(|it| it.shim),
+            init: named.and_then(|it| it.init),
             runtime: record.map(|it| it.runtime.clone()),
             held: self.held.of(nonce),
         };
@@ -236,10 +211,6 @@ impl TaskHost for RealHost {
 
     fn expect_container(&self) {
         drop(tokio::task::spawn_blocking(bosun_runtime::cgroup::warm_up));
-    }
-
-    fn can_idmap<'a>(&'a self, directory: &'a Path) -> BoxFuture<'a, bool> {
-        Box::pin(self.probe_idmap(directory))
     }
 
     fn boot_id(&self) -> String {

@@ -21,9 +21,9 @@ mod processes;
 mod reattach;
 mod start;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bosun_storage::key;
@@ -34,7 +34,7 @@ use bosun_types::task::{
     ExecRequest, ExitStatus, KillTarget, PidInfo, ProcessIdentity, ProcessInfo, ProcessStatus, StoredPhase,
     TaskRecord,
 };
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp, signal};
+use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
 use oci_spec::runtime::LinuxResources;
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
@@ -46,7 +46,7 @@ use crate::directory::Name;
 pub use attach::AttachStream;
 
 pub(crate) use actor::{rows_of_deletion, spec};
-pub(crate) use create::{create, create_as, finish};
+pub(crate) use create::{create, finish};
 pub(crate) use delete::RemoveTask;
 
 /// How long a request to a task may take: making and starting included.
@@ -117,10 +117,21 @@ pub struct StartOutcome {
 /// What task actors heard last from their shims, for lists that must wait for nobody.
 #[derive(Default)]
 pub struct Live {
+    /// Nonces of tasks that were made in this life of the daemon, until their actors have started.
+    made: Mutex<HashSet<String>>,
     confirmed: RwLock<HashMap<(NamespaceName, ContainerId), Option<Timestamp>>>,
 }
 
 impl Live {
+    fn make(&self, nonce: &str) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(nonce.to_owned());
+    }
+
+    /// Once: an actor that starts again does not know what happened meanwhile.
+    fn is_made(&self, nonce: &str) -> bool {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(nonce)
+    }
+
     fn set(&self, namespace: &NamespaceName, container: &ContainerId, at: Option<Timestamp>) {
         self.confirmed
             .write()
@@ -234,15 +245,6 @@ impl TaskHandle {
                 Error::invalid_argument(format!("signal {signal} does not exist")).with_hint("use 1 to 64")
             );
         }
-        if ends(signal) && !matches!(target, KillTarget::Exec(_)) {
-            // A person ends it: no failure for its restart policy.
-            crate::relaunch::mark(&self.core, &self.namespace, &self.container).await?;
-        }
-        self.signal(target, signal).await
-    }
-
-    /// The same without a word to the restart policy.
-    pub(crate) async fn signal(&self, target: KillTarget, signal: u32) -> Result<()> {
         self.ask(|reply| TaskMessage::Kill(target, signal, reply), DEADLINE).await?
     }
 
@@ -258,12 +260,6 @@ impl TaskHandle {
 
     /// Removes the task; gives how init ended, if it ever ran (TSK-16).
     pub async fn delete(&self) -> Result<Option<ExitStatus>> {
-        crate::relaunch::mark(&self.core, &self.namespace, &self.container).await?;
-        self.remove().await
-    }
-
-    /// The same without a word to the restart policy.
-    pub(crate) async fn remove(&self) -> Result<Option<ExitStatus>> {
         self.ask(TaskMessage::Delete, DEADLINE).await?
     }
 
@@ -349,11 +345,6 @@ impl TaskHandle {
     }
 }
 
-/// Whether a signal is a person's word to end. Others, such as SIGHUP, are for the program to understand.
-fn ends(signal: u32) -> bool {
-    [signal::KILL, signal::TERM, signal::INT, signal::QUIT].contains(&signal)
-}
-
 /// Name of a log file in [`log_directory`].
 pub(crate) const LOG_FILE: &str = "log";
 
@@ -386,7 +377,20 @@ pub(crate) fn record(
     namespace: &NamespaceName,
     container: &ContainerId,
 ) -> Result<Option<TaskRecord>> {
-    Ok(core.store.get(&key::task(namespace, container))?)
+    let stored: Option<TaskRecord> = core.store.get(&key::task(namespace, container))?;
+    Ok(stored.map(|record| at_home(core, record)))
+}
+
+/// A log that is in the daemon's own place is where the root is now: the root may have been moved since.
+fn at_home(core: &Core, mut record: TaskRecord) -> TaskRecord {
+    let own = log_directory(core, &record.namespace, &record.container).join(LOG_FILE);
+    if let (Some(log), Ok(below_root)) = (&mut record.stdio.log, own.strip_prefix(&core.root))
+        && Path::new(&log.path).ends_with(below_root)
+        && own.exists()
+    {
+        log.path = own.to_string_lossy().into_owned();
+    }
+    record
 }
 
 /// Every task of a namespace, from rows alone: a hung shim delays nobody's list (TSK-24).

@@ -103,9 +103,7 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::Pull { .. }
         | Intent::CreateContainer { .. }
         | Intent::MakeLayer { .. }
-        | Intent::ApplyLayer { .. }
-        | Intent::Relaunch { .. }
-        | Intent::RemapSnapshot { .. } => true,
+        | Intent::ApplyLayer { .. } => true,
         Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }

@@ -72,9 +72,14 @@ pub(crate) struct Heads {
     pub position: Position,
     /// Newest event.
     pub event: u64,
+    /// When it was: the clock may be set back, but times in the log grow with its numbers, so that a time finds its place by halving.
+    pub event_at: Timestamp,
     /// Oldest event kept; 1 when nothing was dropped.
     pub event_oldest: u64,
 }
+
+/// Encoded.
+const HEADS_BYTES: usize = 40;
 
 /// Keys of the meta table.
 pub(crate) mod meta {
@@ -91,7 +96,8 @@ pub(crate) mod meta {
 
 impl Heads {
     pub(crate) fn encode(self) -> Vec<u8> {
-        [self.position.sequence, self.position.hash, self.event, self.event_oldest]
+        let at = self.event_at.0.cast_unsigned();
+        [self.position.sequence, self.position.hash, self.event, self.event_oldest, at]
             .iter()
             .flat_map(|number| number.to_le_bytes())
             .collect()
@@ -104,8 +110,9 @@ impl Heads {
             position: Position { sequence: numbers.next()?, hash: numbers.next()? },
             event: numbers.next()?,
             event_oldest: numbers.next()?,
+            event_at: Timestamp(numbers.next()?.cast_signed()),
         };
-        (bytes.len() == 32).then_some(heads)
+        (bytes.len() == HEADS_BYTES).then_some(heads)
     }
 
     /// From the database; the beginning when it is new.
@@ -356,13 +363,14 @@ fn in_doubt(error: &StoreError) -> StoreError {
 /// Numbers a batch and adds its writes.
 fn stage(batch: Batch, heads: &mut Heads, writes: &mut Vec<Write>) -> Result<Committed> {
     let batch = batch.checked()?;
-    let now = Timestamp::now();
+    let now = Timestamp::now().max(heads.event_at);
     let begin = writes.len();
     let mut events = Vec::with_capacity(batch.events.len());
     let mut next = *heads;
     let mut staged = batch.writes;
     for (namespace, event) in batch.events {
         next.event += 1;
+        next.event_at = now;
         let record = EventRecord { sequence: next.event, at: now, namespace, event };
         staged.push(Write {
             table: Table::Events,

@@ -14,10 +14,11 @@ use bosun_types::{ContainerId, ErrorClass};
 const WORKERS: usize = 3;
 
 /// xorshift64: the order of waits is all that it decides.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self, below: u64) -> u64 {
+    /// A number below `below`.
+    pub fn next(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -25,17 +26,24 @@ impl Random {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+/// Of this run; printed.
+#[expect(clippy::print_stdout, reason = "whoever sees it fail runs it again with this")]
+pub fn seed() -> u64 {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    let seed = setting("BOSUN_SEED", u64::try_from(now % u128::from(u32::MAX)).expect("small") + 1);
+    println!("BOSUN_SEED={seed}");
+    seed
+}
+
+/// A number of the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn f_3_random_kill_9_under_load_loses_nothing_and_leaves_nothing() {
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
-    let seed = setting("BOSUN_SEED", u64::try_from(now % u128::from(u32::MAX)).expect("small") + 1);
-    println!("BOSUN_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random(seed());
     let world = World::new();
     let mut daemon = world.start();
     let client = world.client().await;

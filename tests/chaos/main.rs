@@ -4,3 +4,4 @@ mod disk_full;
 mod kill;
 mod matrix;
 mod script;
+mod verbs;

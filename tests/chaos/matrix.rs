@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bosun_tests::client::{import, namespace};
+use bosun_tests::client::{events, import, namespace};
 use bosun_tests::fixture;
 use bosun_tests::registry::Registry;
 use bosun_tests::world::{Daemon, World, program};
@@ -141,6 +141,7 @@ async fn case(step: &str, fault: Fault, reference: &Reference) {
     world.check(&client).await;
     assert!(client.operations().await.expect("lists").is_empty(), "operations are left open");
     assert!(namespace(&client).tasks().await.expect("lists").is_empty());
+    script::one_exit_each(&events(&client).await);
     drop(daemon);
 }
 

@@ -2,17 +2,22 @@
 //!
 //! Every call may fail; what was acknowledged is remembered and must hold. At the end everything is removed, and nothing may be left.
 
-use bosun_client::Client;
+use std::collections::BTreeMap;
+
+use bosun_client::{Client, Task};
 use bosun_tests::client::{logged, namespace, shell};
 use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
+use bosun_types::event::{Event, EventRecord};
 use bosun_types::reference::Reference;
-use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
-use bosun_types::spec::SpecRequest;
+use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
+use bosun_types::task::{ExecProcess, ExecRequest};
 use bosun_types::transfer::PullRequest;
-use bosun_types::user_namespace::{Ownership, UserNamespace};
-use bosun_types::{ContainerId, Error, ErrorClass, Labels, Result, SnapshotKey};
+use bosun_types::{ContainerId, Error, ErrorClass, ExecId, Labels, Result, SnapshotKey};
+
+/// Lives until it is asked to end.
+const LIFE: &str = "trap 'exit 3' TERM; echo alive; while :; do sleep 0.01; done";
 
 /// What must hold after recovery.
 #[derive(Debug, Default)]
@@ -55,7 +60,6 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
         told.image = transfer.wait().await.is_ok();
     }
     let _ = life(client, &mut told).await;
-    let _ = mapped(client).await;
     told
 }
 
@@ -69,48 +73,73 @@ async fn layers(client: &Client) -> Result<()> {
     snapshots.apply(key(), made.layer).await.map(drop)
 }
 
-/// A container for whose users the image's files are copied.
-async fn mapped(client: &Client) -> Result<()> {
-    let mut request = shell("mapped", "true");
-    if let SpecRequest::Build(options) = &mut request.spec {
-        let uids = vec!["0:100000:65536".parse()?];
-        options.user_namespace = Some(UserNamespace { uids, gids: Vec::new(), ownership: Ownership::Copy });
-    }
-    namespace(client).containers().create(request).await?;
-    namespace(client).container(ContainerId::new("mapped")?).delete(true).await
-}
-
-/// The copies that it leaves for the next.
-async fn remove_copies(client: &Client) -> bool {
-    let snapshots = namespace(client).default_snapshots();
-    let Ok(mut all) = snapshots.list().await else { return false };
-    // Those that stand on others first.
-    all.retain(|it| it.key.as_str().ends_with("-100000-100000"));
-    all.sort_by_key(|it| std::cmp::Reverse(it.directory));
-    for copy in all {
-        if !gone(snapshots.remove(copy.key).await) {
-            return false;
-        }
-    }
-    true
-}
-
 async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     let containers = namespace(client).containers();
-    containers.create(shell("life", "echo alive; exit 3")).await?;
+    containers.create(shell("life", LIFE)).await?;
     told.container = true;
     let container = containers.get(container_id());
     let task = container.create_task(logged()).await?;
     task.start().await?;
-    told.exit = Some(task.wait().await?.code());
-    // Once more, by the operation that makes the new task in the place of the old.
-    container.start().await?;
+    verbs(&task).await?;
+    task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     task.delete().await?;
     // From here on it may be gone, whatever the answer is.
     let gone = container.delete(true).await;
     told.container = false;
     gone
+}
+
+/// Everything that may be done to one that runs.
+async fn verbs(task: &Task) -> Result<()> {
+    let from = AttachRequest { from: AttachFrom::Position(0), overflow: Overflow::DropOldest };
+    let mut reader = task.init().attach(from).await?;
+    // Its trap stands when it has said so.
+    if let Some(record) = reader.next().await {
+        record?;
+    }
+    task.update(br#"{"pids":{"limit":99}}"#.to_vec()).await?;
+    let exec = task.exec(exec("helper", "exit 4")).await?;
+    exec.start().await?;
+    assert_eq!(exec.wait().await?.code(), 4, "the true exit code");
+    exec.delete().await?;
+    task.pause().await?;
+    task.resume().await?;
+    drop(reader);
+    Ok(())
+}
+
+/// An exec that runs a shell command.
+pub fn exec(name: &str, command: &str) -> ExecRequest {
+    ExecRequest {
+        id: ExecId::new(name).expect("good"),
+        process: ExecProcess::Inherit {
+            args: ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+        },
+        stdio: Stdio::default(),
+    }
+}
+
+/// I4: every start has one exit, and nothing ends more often than it was made.
+pub fn one_exit_each(told: &[EventRecord]) {
+    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    for record in told {
+        let (id, what) = match &record.event {
+            Event::TaskCreate { container_id, .. } => (container_id.to_string(), 0),
+            Event::TaskExecAdded { exec_id, .. } => (exec_id.to_string(), 0),
+            Event::TaskStart { container_id, .. } => (container_id.to_string(), 1),
+            Event::TaskExecStarted { exec_id, .. } => (exec_id.to_string(), 1),
+            Event::TaskExit { id, .. } => (id.clone(), 2),
+            _ => continue,
+        };
+        counts.entry(id).or_default()[what] += 1;
+    }
+    for (id, [made, started, ended]) in counts {
+        assert!(started <= ended && ended <= made, "{id}: made {made}, started {started}, ended {ended}");
+    }
 }
 
 /// What was acknowledged is there; what is there is whole.
@@ -140,15 +169,14 @@ pub async fn remove_all(client: &Client) {
             content.delete(blob.digest).await.expect("deletes");
         }
     }
-    let mapped = namespace(client).container(ContainerId::new("mapped").expect("good"));
     eventually("everything to be removable", || async {
         let task = container.task();
-        let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
+        // What is frozen does not die.
+        let _ = task.resume().await;
+        let _ = task.kill(9, true).await;
         gone(task.delete().await.map(drop))
             && gone(container.delete(true).await)
             && gone(namespace(client).default_snapshots().remove(key()).await)
-            && gone(mapped.delete(true).await)
-            && remove_copies(client).await
     })
     .await;
 }

@@ -15,7 +15,7 @@ const TICKS: &str = "i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.02; done
 const MORTAL: &str = "while [ ! -e /tmp/end ]; do sleep 0.02; done; exit 42";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_containers_keep_pid_output_and_exit_code() {
+async fn shm_1_kill_9_containers_keep_pid_output_and_exit_code() {
     let world = World::new();
     let daemon = world.start();
     let client = world.client().await;
@@ -66,7 +66,7 @@ async fn kill_9_containers_keep_pid_output_and_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_waits_through_a_restart_gets_its_answer() {
+async fn shm_8_a_client_that_waits_through_a_restart_gets_its_answer() {
     let world = World::new();
     let daemon = world.start();
     let client = world.client().await;
@@ -104,7 +104,7 @@ async fn f_4_a_killed_shim_takes_its_container_with_it_and_says_so_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f_18_a_stopped_shim_delays_only_itself() {
+async fn f_18_tsk_24_a_stopped_shim_delays_only_itself() {
     let world = World::new();
     let _daemon = world.start();
     let client = world.client().await;

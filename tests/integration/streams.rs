@@ -67,7 +67,7 @@ fn seq(last: u32) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_read_at_once_each_with_as_much_of_the_past_as_it_asks_for() {
+async fn io_8_many_read_at_once_each_with_as_much_of_the_past_as_it_asks_for() {
     let (world, _daemon, client) = started().await;
     let task = run(&client, "many", "echo early; read word; echo got $word; echo aside >&2", true).await;
     eventually("the first line", || async { log_of(&client, "many").await.contains("early") }).await;

@@ -20,9 +20,6 @@ impl World {
     /// Fresh directories; the state directory's path is short, because sockets are below it.
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("bt-").tempdir().expect("a temporary directory");
-        // The root of a container with users of its own must get to the task directory, as below /run.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        std::fs::set_permissions(directory.path(), mode).expect("our own");
         let places = Places {
             root: directory.path().join("root"),
             state: directory.path().join("run"),
@@ -72,13 +69,33 @@ impl World {
         self.spawn_with(environment, &[])
     }
 
+    /// The root is somewhere else from now on. No daemon runs.
+    pub fn move_root(&mut self, name: &str) {
+        let root = self.directory.path().join(name);
+        std::fs::rename(&self.places.root, &root).expect("moves");
+        self.places.root = root;
+    }
+
+    /// As on another boot of the machine, as far as the daemon can tell.
+    pub fn start_on_boot(&self, boot_id: &str) -> Daemon {
+        let file = self.path("boot_id");
+        std::fs::write(&file, boot_id).expect("writes");
+        let shell = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "/bin/sh", "-c", shell]).arg(file).arg(program("bosund"));
+        self.serving(self.spawn_as(command, &[], &[]))
+    }
+
     fn spawn_with(&self, environment: &[(&str, &str)], words: &[&str]) -> Daemon {
+        self.spawn_as(Command::new(program("bosund")), environment, words)
+    }
+
+    fn spawn_as(&self, mut command: Command, environment: &[(&str, &str)], words: &[&str]) -> Daemon {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("bosund.log"))
             .expect("a log file");
-        let mut command = Command::new(program("bosund"));
         command.arg("--root").arg(&self.places.root).arg("--state").arg(&self.places.state);
         command
             .args(["--cgroup-parent", &self.places.cgroup_parent])

@@ -96,8 +96,8 @@ impl Actor for TaskActor {
             .ok_or_else(|| Error::not_found(format!("task {container}")))?;
         let execs: Vec<ExecRecord> =
             core.store.scan(&key::execs_of(&namespace, &container)).map_err(Error::from)?;
-        // What this daemon made it knows; anything else its shim has to confirm.
-        let is_new = record.phase == StoredPhase::Created && record.created_at > core.started_at;
+        // What this daemon made it knows; anything else its shim has to confirm. Not by the clock, which may have been set back.
+        let is_new = record.phase == StoredPhase::Created && core.live.is_made(&record.nonce);
         let confirmed_at = is_new.then_some(record.created_at);
         core.live.set(&namespace, &container, confirmed_at);
         core.directory.set(Name::Task(namespace, container), myself.get_cell());

@@ -28,17 +28,6 @@ pub(crate) async fn create(
     id: ContainerId,
     request: TaskRequest,
 ) -> Result<()> {
-    create_as(core, namespace, id, request, task_directory::new_nonce()?).await
-}
-
-/// The same, under a nonce that the caller has drawn and remembers.
-pub(crate) async fn create_as(
-    core: &Shared,
-    namespace: NamespaceName,
-    id: ContainerId,
-    request: TaskRequest,
-    nonce: String,
-) -> Result<()> {
     let container = containers::get(core, &namespace, &id)?;
     if super::record(core, &namespace, &id)?.is_some() {
         return Err(Error::already_exists(format!("container {id} has a task")).with_hint("delete it first"));
@@ -49,7 +38,7 @@ pub(crate) async fn create_as(
     let record = TaskRecord {
         namespace: namespace.clone(),
         container: id.clone(),
-        nonce,
+        nonce: task_directory::new_nonce()?,
         boot_id: core.host.boot_id(),
         shim: None,
         init: None,
@@ -221,6 +210,7 @@ pub(crate) async fn finish(core: &Shared, record: TaskRecord, operation: Operati
     let mut batch = Batch::new();
     batch.put(&record).close_operation(operation).publish(&record.namespace, event);
     core.commit(batch).await?;
+    core.live.make(&record.nonce);
     tree::start_task(core, &record.namespace, &record.container).await
 }
 

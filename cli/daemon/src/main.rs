@@ -24,6 +24,9 @@ fn start(arguments: &config::Arguments) -> anyhow::Result<()> {
     if let Some(command) = &arguments.command {
         return config::print(command);
     }
+    if let Some(skew) = bosun_faults::skew() {
+        bosun_types::Timestamp::skew(skew);
+    }
     let config = config::load(arguments)?;
     telemetry::start(&config.log)?;
     wiring::prepare_process(&config)?;

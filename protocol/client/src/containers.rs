@@ -66,9 +66,9 @@ impl Containers {
 /// One container.
 #[derive(Clone)]
 pub struct Container {
-    pub(crate) driver: Driver,
-    pub(crate) namespace: NamespaceName,
-    pub(crate) id: ContainerId,
+    driver: Driver,
+    namespace: NamespaceName,
+    id: ContainerId,
 }
 
 impl Container {

@@ -34,7 +34,6 @@ mod failure;
 mod images;
 mod incoming;
 pub mod io;
-mod lifecycle;
 mod namespace;
 mod options;
 mod run;

@@ -17,7 +17,7 @@ pub type EventSequence = u64;
 pub struct EventRecord {
     /// Its position.
     pub sequence: EventSequence,
-    /// When it was published.
+    /// When it was published; never before the event before it, even if the clock was set back.
     pub at: Timestamp,
     /// Its namespace.
     pub namespace: NamespaceName,
@@ -87,12 +87,6 @@ pub enum Event {
     /// Published by a client (EVT-1).
     #[serde(rename = "custom")]
     Custom { topic: String, payload: Any },
-    /// Its policy, or a person, started it again; `count`: relaunches by the policy since a person started it last.
-    #[serde(rename = "/containers/relaunched")]
-    ContainerRelaunched { id: ContainerId, pid: u32, count: u32 },
-    /// Its policy starts it no more.
-    #[serde(rename = "/containers/given-up")]
-    ContainerGivenUp { id: ContainerId, count: u32, cause: String },
 }
 
 impl Event {
@@ -124,8 +118,6 @@ impl Event {
             Self::TaskResumed { .. } => "/tasks/resumed",
             Self::TaskCheckpointed { .. } => "/tasks/checkpointed",
             Self::Custom { topic, .. } => topic,
-            Self::ContainerRelaunched { .. } => "/containers/relaunched",
-            Self::ContainerGivenUp { .. } => "/containers/given-up",
         }
     }
 }

@@ -20,9 +20,7 @@ pub mod namespace;
 pub mod operation;
 pub mod platform;
 pub mod reference;
-pub mod relaunch;
 pub mod shim;
-pub mod signal;
 pub mod snapshot;
 pub mod spec;
 pub mod stdio;
@@ -30,7 +28,6 @@ pub mod task;
 pub mod time;
 pub mod transfer;
 pub mod tree;
-pub mod user_namespace;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{

@@ -67,6 +67,11 @@ pub struct ExitStatus {
 pub const EXIT_CODE_UNKNOWN: u32 = 255;
 
 impl ExitStatus {
+    /// The same end, not before its beginning: the clock may have been set back between the two.
+    pub fn not_before(self, begin: Timestamp) -> Self {
+        Self { exited_at: self.exited_at.max(begin), ..self }
+    }
+
     /// The code a shell would show: code, or 128 + signal, or 255 when unknown (TSK-14).
     pub fn code(&self) -> u32 {
         match self.cause {
@@ -246,4 +251,17 @@ pub struct TaskRequest {
     pub no_pivot_root: bool,
     /// What becomes of it when its shim dies while it runs.
     pub on_shim_death: OnShimDeath,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_never_before_its_beginning() {
+        let end = |at| ExitStatus { cause: ExitCause::Code(3), exited_at: Timestamp(at) };
+        for (exited, begun, told) in [(5, 3, 5), (3, 3, 3), (2, 3, 3), (-7, 3, 3)] {
+            assert_eq!(end(exited).not_before(Timestamp(begun)), end(told));
+        }
+    }
 }

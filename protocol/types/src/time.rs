@@ -6,15 +6,24 @@ use std::fmt;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+static SKEW: std::sync::OnceLock<fn() -> i64> = std::sync::OnceLock::new();
+
 /// UTC nanoseconds since 1970-01-01T00:00:00Z; prints as RFC 3339 with nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The wall clock now. Actors take it from their clock port instead.
+    /// The wall clock now. It may be set back or forward at any time: order is never concluded from it, and waits go by the monotonic clock.
     pub fn now() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+        let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        Self(SKEW.get().map_or(now, |skew| now.saturating_add(skew())))
+    }
+
+    /// From now on [`Self::now`] is off by so many nanoseconds, asked each time: for test builds, which have to set the clock without touching the host's.
+    /// Only the first call counts.
+    pub fn skew(nanoseconds: fn() -> i64) {
+        let _ = SKEW.set(nanoseconds);
     }
 
     /// RFC 3339 to `Timestamp`.

@@ -1,6 +1,5 @@
-//! fstab words to flags and data (MNT-2). Maps of users are left out: the daemon looks at files as they are on disk.
+//! fstab words to flags and data (MNT-2).
 
-use bosun_types::user_namespace::is_map_word;
 use nix::mount::MsFlags;
 
 /// Words that are flags: word, flag, whether the word sets it (else it clears it).
@@ -67,7 +66,7 @@ pub fn parse(options: &[String]) -> MountOptions<'_> {
         } else if option == "rbind" {
             parsed.flags |= MsFlags::MS_BIND;
             parsed.recursive = true;
-        } else if option != "defaults" && !is_map_word(option) {
+        } else if option != "defaults" {
             parsed.data.push(option);
         }
     }

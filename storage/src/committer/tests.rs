@@ -120,8 +120,17 @@ async fn i_7_a_number_in_a_durable_batch_is_never_given_again() {
 }
 
 #[test]
+fn times_in_the_event_log_never_go_back() {
+    let later = Timestamp(Timestamp::now().0 + 3_600_000_000_000);
+    let mut heads = Heads { event_at: later, ..Heads::default() };
+    let committed = stage(put("team.web"), &mut heads, &mut Vec::new()).expect("stages");
+    assert_eq!((committed.events[0].at, heads.event_at), (later, later), "the clock was set back by an hour");
+    assert_eq!(Heads::decode(&heads.encode()), Some(heads));
+}
+
+#[test]
 fn evt_retention_drops_the_oldest_in_small_steps() {
-    let mut heads = Heads { event: EVENTS_KEPT_MAX + 100, event_oldest: 1, position: Position::default() };
+    let mut heads = Heads { event: EVENTS_KEPT_MAX + 100, event_oldest: 1, ..Heads::default() };
     let mut writes = Vec::new();
     trim(&mut heads, &mut writes);
     assert_eq!((heads.event_oldest, writes.len() as u64), (1 + TRIM_STEP_MAX, TRIM_STEP_MAX));

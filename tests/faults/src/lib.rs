@@ -8,6 +8,7 @@
 //!   Actions: `abort` (as `kill -9`: no unwinding, no exit handlers), `error` (the point returns [`Injected`]), `panic`,
 //!   `flag` ([`flagged`] answers true).
 //! - `BOSUN_FAULTS_TRACE=<file>`: each point reached is appended as a line, so that a test can assert coverage.
+//! - `BOSUN_FAULTS_CLOCK=<file>`: holds how many seconds the daemon's wall clock is off; read at each look at it ([`skew`]).
 //!
 //! Points of an operation's step are named `<operation>.<step>.before` and `<operation>.<step>.after`.
 
@@ -40,6 +41,12 @@ mod imp {
     #[inline(always)]
     pub fn flagged(_name: &str) -> bool {
         false
+    }
+
+    /// By how many nanoseconds a test sets the wall clock off; `None`: it does not.
+    #[inline(always)]
+    pub fn skew() -> Option<fn() -> i64> {
+        None
     }
 }
 
@@ -134,6 +141,23 @@ mod imp {
     pub fn flagged(name: &str) -> bool {
         hit(name) == Some(Action::Flag)
     }
+
+    /// By how many nanoseconds a test sets the wall clock off; `None`: it does not.
+    pub fn skew() -> Option<fn() -> i64> {
+        clock().is_some().then_some(read_skew)
+    }
+
+    fn clock() -> Option<&'static std::path::Path> {
+        static FILE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
+        FILE.get_or_init(|| std::env::var_os("BOSUN_FAULTS_CLOCK").map(Into::into)).as_deref()
+    }
+
+    /// A file that is not there yet, or is being written, is no skew.
+    fn read_skew() -> i64 {
+        const NANOSECONDS: i64 = 1_000_000_000;
+        let text = clock().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        text.trim().parse::<i64>().unwrap_or(0).saturating_mul(NANOSECONDS)
+    }
 }
 
-pub use imp::{flagged, point};
+pub use imp::{flagged, point, skew};

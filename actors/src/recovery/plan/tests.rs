@@ -38,7 +38,7 @@ fn pull() -> Intent {
 }
 
 /// Every kind of intent, about task `nonce` or directory `directory`.
-fn intents(nonce: &str, directory: u64) -> [Intent; 11] {
+fn intents(nonce: &str, directory: u64) -> [Intent; 10] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
     [
         Intent::PrepareSnapshot { snapshotter: snapshotter.clone(), key: key(), directory },
@@ -65,8 +65,7 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 11] {
             reference: "r".to_owned(),
             keep: false,
         },
-        Intent::ApplyLayer { snapshotter: snapshotter.clone(), key: key(), directory },
-        Intent::RemapSnapshot { snapshotter, key: key(), directory },
+        Intent::ApplyLayer { snapshotter, key: key(), directory },
     ]
 }
 

@@ -44,6 +44,7 @@ impl TaskData {
             let known = self.core.host.end_of(&self.record.nonce, exit.exec.as_ref(), &exit.process);
             exit.status = known.unwrap_or(exit.status);
         }
+        exit.status = exit.status.not_before(self.begin_of(exit.exec.as_ref()));
         let Some(process) = self.processes.get(&exit.exec) else {
             self.acknowledge(exit.exec);
             return Ok(());
@@ -59,11 +60,18 @@ impl TaskData {
             self.core.host.release(&self.record.nonce, exit.exec.as_ref());
             if exit.exec.is_none() {
                 self.refuse_who_waits_for_nothing();
-                crate::relaunch::look(&self.core, &self.record.namespace, &self.record.container);
             }
         }
         self.acknowledge(exit.exec);
         Ok(())
+    }
+
+    /// When it began, as far as that is known.
+    fn begin_of(&self, exec: Option<&ExecId>) -> Timestamp {
+        match exec {
+            None => self.record.started_at.unwrap_or(self.record.created_at),
+            Some(id) => self.execs.get(id).map_or(Timestamp(0), |exec| exec.created_at),
+        }
     }
 
     pub(super) fn record_exit(

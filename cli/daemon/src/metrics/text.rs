@@ -190,6 +190,26 @@ mod tests {
     }
 
     #[test]
+    fn met_4_memory_is_told_by_its_old_names() {
+        let text = render(&status(), &[sample("a")]);
+        for name in [
+            "usage_usage_bytes",
+            "usage_limit_bytes",
+            "usage_max_bytes",
+            "usage_failcnt_total",
+            "swap_usage_bytes",
+            "swap_limit_bytes",
+            "kernel_usage_bytes",
+            "rss_bytes",
+            "total_pgfault_total",
+            "oom_total",
+        ] {
+            let line = format!("\ncontainer_memory_{name}{{container_id=\"a\"");
+            assert!(text.contains(&line), "{name} is not in\n{text}");
+        }
+    }
+
+    #[test]
     fn label_values_are_escaped() {
         assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
     }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -20,6 +21,10 @@ const TEXT_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub struct LogFile {
     target: LogTarget,
+    /// By way of its open directory: that may be moved, and the files of the next rotation belong beside those of the last.
+    path: String,
+    /// What [`Self::path`] leads through.
+    _directory: Option<File>,
     file: Option<File>,
     bytes: u64,
     /// Whether the last record of stdout, of stderr is a part.
@@ -29,12 +34,21 @@ pub struct LogFile {
 impl LogFile {
     /// Opens the file for appending, and makes it and its directory when they are not there.
     pub fn open(target: &LogTarget) -> Result<Self> {
-        if let Some(parent) = Path::new(&target.path).parent() {
+        let whole = Path::new(&target.path);
+        let parent = whole.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut directory = None;
+        if let Some(parent) = parent {
             fs::create_dir_all(parent).context(|| format!("make {}", parent.display()))?;
+            directory = Some(File::open(parent).context(|| format!("open {}", parent.display()))?);
         }
-        let file = open_append(&target.path).context(|| format!("open log {}", target.path))?;
+        let path = match (&directory, whole.file_name().and_then(|name| name.to_str())) {
+            (Some(directory), Some(name)) => format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()),
+            _ => target.path.clone(),
+        };
+        let file = open_append(&path).context(|| format!("open log {}", target.path))?;
         let bytes = file.metadata().context(|| format!("open log {}", target.path))?.len();
-        Ok(Self { target: target.clone(), file: Some(file), bytes, partial: [false; 2] })
+        let target = target.clone();
+        Ok(Self { target, path, _directory: directory, file: Some(file), bytes, partial: [false; 2] })
     }
 
     /// Writes bytes that were read at `at` as records. A failing disk loses records, never stops the container.
@@ -77,7 +91,7 @@ impl LogFile {
 
     fn write(&mut self, records: &[u8]) {
         if self.file.is_none() {
-            self.file = open_append(&self.target.path).ok();
+            self.file = open_append(&self.path).ok();
         }
         if let Some(file) = &mut self.file
             && file.write_all(records).is_ok()
@@ -88,7 +102,7 @@ impl LogFile {
 
     /// `path` becomes `path.1`, `path.1` becomes `path.2`, …; what is beyond the limit goes.
     fn rotate(&mut self) {
-        let path = &self.target.path;
+        let path = &self.path;
         let kept = self.target.files_max.max(1);
         let old = |number: u32| if number == 0 { path.clone() } else { format!("{path}.{number}") };
         let _ = fs::remove_file(old(kept - 1));
@@ -159,6 +173,18 @@ mod tests {
         let lines = lines(&file);
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("stdout P x") && lines[1] == "stdout F x");
+    }
+
+    #[test]
+    fn io_13_a_log_whose_directory_was_moved_rotates_where_it_is() {
+        let (directory, mut file) = log(20, 2);
+        std::fs::rename(directory.path().join("sub"), directory.path().join("moved")).unwrap();
+        for _ in 0..2 {
+            file.append(OutputStream::Stdout, Timestamp::now(), b"more than twenty bytes\n");
+        }
+        let moved = directory.path().join("moved");
+        assert!(moved.join("c.log").exists() && moved.join("c.log.1").exists());
+        assert!(!directory.path().join("sub").exists());
     }
 
     #[test]
