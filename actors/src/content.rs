@@ -147,18 +147,20 @@ impl ContentHandle {
                 "an ingest needs a ref of 1 to {REFERENCE_BYTES_MAX} bytes"
             )));
         }
-        if let Some(digest) = &expected
-            && get(&self.core, &self.namespace, digest).is_ok()
-        {
-            return Err(Error::already_exists(format!("blob {digest}")));
-        }
-        let (content, namespace) = (self.core.content.clone(), self.namespace.clone());
-        let ingest = blocking(move || Ok(content.begin(&namespace, &reference, total, expected)?)).await?;
+        let (core, namespace) = (self.core.clone(), self.namespace.clone());
+        let ingest = blocking(move || open(&core, &namespace, &reference, total, expected)).await?;
         Ok(ContentWriter {
             core: self.core.clone(),
             namespace: self.namespace.clone(),
             ingest: Arc::new(Mutex::new(Some(ingest))),
         })
+    }
+
+    /// One unfinished write (CON-21).
+    pub async fn status(&self, reference: &str) -> Result<IngestStatus> {
+        let (content, namespace, reference) =
+            (self.core.content.clone(), self.namespace.clone(), reference.to_owned());
+        blocking(move || Ok(content.status(&namespace, &reference)?)).await
     }
 
     /// Unfinished writes (CON-21).
@@ -188,10 +190,18 @@ impl ContentWriter {
         &self,
         act: impl FnOnce(&mut Ingest) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ingest = Arc::clone(&self.ingest);
+        let (core, namespace, ingest) = (self.core.clone(), self.namespace.clone(), Arc::clone(&self.ingest));
         blocking(move || {
             let mut guard = ingest.lock().unwrap_or_else(PoisonError::into_inner);
-            act(guard.as_mut().ok_or_else(closed)?)
+            let open = guard.as_mut().ok_or_else(closed)?;
+            match open.expected() {
+                // CON-14: somebody else has committed what this one promises.
+                Some(digest) if get(&core, &namespace, &digest).is_ok() => {
+                    guard.take().map_or(Ok(()), Ingest::abort)?;
+                    Err(Error::already_exists(format!("blob {digest}")))
+                }
+                _ => act(open),
+            }
         })
         .await
     }
@@ -200,7 +210,7 @@ impl ContentWriter {
         self.ingest.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(closed)
     }
 
-    /// Where it stands.
+    /// Where it stands. AlreadyExists when the blob it promises has come to be here (CON-14).
     pub async fn status(&self) -> Result<IngestStatus> {
         self.with(|ingest| Ok(ingest.status())).await
     }
@@ -249,6 +259,29 @@ impl ContentWriter {
         let ingest = self.take()?;
         blocking(move || Ok(ingest.abort()?)).await
     }
+}
+
+/// A new or resumed ingest; one without bytes when another namespace has what it promises (CON-19).
+fn open(
+    core: &Core,
+    namespace: &NamespaceName,
+    reference: &str,
+    total: u64,
+    expected: Option<Digest>,
+) -> Result<Ingest> {
+    let content = &core.content;
+    let Some(digest) = expected else { return Ok(content.begin(namespace, reference, total, None)?) };
+    if get(core, namespace, &digest).is_ok() {
+        // CON-14: what was written so far is of no use. It may be there or not.
+        let _ = content.abort(namespace, reference);
+        return Err(Error::already_exists(format!("blob {digest}")));
+    }
+    let fits = |record: &ContentRecord| record.digest == digest && (total == 0 || total == record.size);
+    let elsewhere = core.store.scan::<ContentRecord>(&Key::all())?.iter().any(fits);
+    if elsewhere && content.has_blob(&digest) {
+        return Ok(content.begin_shared(namespace, reference, total, digest)?);
+    }
+    Ok(content.begin(namespace, reference, total, expected)?)
 }
 
 fn closed() -> Error {

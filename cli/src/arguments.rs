@@ -1,6 +1,7 @@
 //! The words of the command line. Every sub-command teaches itself: what it does, its flags, examples.
 
 mod access;
+mod content;
 mod events;
 mod filter;
 mod process;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 pub use self::access::{Audit, SocketCommand};
+pub use self::content::{Content, ContentCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
@@ -76,6 +78,8 @@ pub enum Command {
     Rm(Rm),
     /// Show a container's record, spec and task as JSON.
     Inspect(Names),
+    /// Look at and change blobs.
+    Content(Content),
     /// Show what happened, and what happens.
     Events(Events),
     /// Show the live supervision tree.

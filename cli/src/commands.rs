@@ -3,6 +3,7 @@
 mod attach;
 mod audit;
 mod containers;
+mod content;
 mod daemon;
 mod events;
 mod exec;
@@ -53,6 +54,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Inspect(options) => containers::inspect(&context, &options).await,
         Command::Logs(options) => logs::logs(&context, &options).await,
         Command::Events(options) => events::events(&context, &options).await,
+        Command::Content(options) => content::content(&context, options).await,
         Command::Tree => daemon::tree(&context).await,
         Command::Snapshots(options) => snapshots::snapshots(&context, options).await,
         Command::Namespaces(options) => namespaces::namespaces(&context, options).await,

@@ -18,20 +18,24 @@ interface Content {
   # Dropping the call stops it.
 
   writer @5 (reference :Text, total :UInt64, expected :Text) -> (error :Common.Error, writer :ContentWriter, status :IngestStatus);
-  # Opens or resumes an ingest; write from `status.offset` on. `total` 0 and `expected` null: not known. Errors: unavailable while
-  # another writer has it open.
+  # Opens or resumes an ingest; write from `status.offset` on. `total` 0 and `expected` null: not known. When another namespace has the
+  # expected blob, `status.offset` is its size: commit at once. Errors: unavailable while another writer has it open; alreadyExists when
+  # the expected blob is here: the ingest is gone.
 
   statuses @6 (filters :List(Text)) -> (error :Common.Error, statuses :List(IngestStatus));
   # Unfinished writes; the filters' field is `ref`.
 
   abort @7 (reference :Text) -> (error :Common.Error);
+
+  status @8 (reference :Text) -> (error :Common.Error, status :IngestStatus);
+  # One unfinished write.
 }
 
 interface ContentWriter {
   # Dropping it, or a disconnect, keeps what was written for a later resume.
 
   write @0 (offset :UInt64, bytes :Data) -> stream;
-  # At most 1 MiB each. After a failed write the rest are ignored and `status` and `commit` give the failure.
+  # At most 1 MiB each, at the current offset, or at 0 to begin again. After a failed write the rest are ignored and `status` and `commit` give the failure.
 
   status @1 () -> (error :Common.Error, status :IngestStatus);
 
@@ -57,4 +61,6 @@ struct IngestStatus {
   expected @3 :Text;
   startedAt @4 :Int64;
   updatedAt @5 :Int64;
+  digest @6 :Text;
+  # Of the bytes so far; from an open writer alone.
 }

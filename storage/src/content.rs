@@ -262,6 +262,21 @@ impl ContentStore {
         Ingest::open(self, namespace, reference, total, expected)
     }
 
+    /// As [`Self::begin`], when the blob `expected` is in the store for another namespace (CON-19): nothing needs to be written, and the ingest stands
+    /// at the blob's end. NotFound when it is not.
+    pub fn begin_shared(
+        &self,
+        namespace: &NamespaceName,
+        reference: &str,
+        total: u64,
+        expected: Digest,
+    ) -> Result<Ingest> {
+        let size = self.blob_size(&expected)?;
+        let mut ingest = Ingest::open(self, namespace, reference, total, Some(expected))?;
+        ingest.share(size)?;
+        Ok(ingest)
+    }
+
     /// Removes an unfinished ingest (CON-20): NotFound if there is none, Unavailable while it has a writer.
     pub fn abort(&self, namespace: &NamespaceName, reference: &str) -> Result<()> {
         ingest::abort(self, namespace, reference)

@@ -4,6 +4,7 @@ mod access;
 mod adoption;
 mod bad_input;
 mod cli;
+mod content;
 mod deaths;
 mod diff;
 mod events;

@@ -1,22 +1,28 @@
-//! Blobs: read, write, list.
+//! Blobs: read, list, and the way to a writer.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use bosun_filter::Filters;
+use bosun_protocol::Wire;
 use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::convert::{length, pair_count, read_list, write_pairs, write_texts};
-use bosun_protocol::{Wire, content_capnp};
 use bosun_types::content::{ContentRecord, IngestStatus};
 use bosun_types::{Digest, Error, Labels, NamespaceName, Result};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::daemon::all_pages;
 use crate::driver::{Connector, Driver};
 use crate::failure::{Failure, answer};
 use crate::incoming::Incoming;
-use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
+use crate::session::Session;
+use crate::upload::CHUNKS_BUFFERED_MAX;
+
+mod copy;
+mod writer;
+
+pub use writer::ContentWriter;
 
 /// The content of one namespace.
 #[derive(Clone)]
@@ -96,15 +102,17 @@ impl Content {
         } => ())
     }
 
-    /// A blob's bytes from `offset` on, at most `size` of them; 0: to the end. The daemon reads no faster than the caller.
+    /// A blob's bytes from `offset` on, at most `size` of them; 0: to the end. The daemon reads no faster than the caller,
+    /// and a lost connection is taken up again where it was.
     pub fn read(&self, digest: Digest, offset: u64, size: u64) -> Result<Incoming<Bytes>> {
         let namespace = self.namespace.clone();
+        let remaining = Remaining { offset, size: (size != 0).then_some(size), ended: false };
         let (sender, receiver) = mpsc::channel(CHUNKS_BUFFERED_MAX);
         self.driver.spawn(move |connector| async move {
             let gone = sender.clone();
             tokio::select! {
                 () = gone.closed() => {}
-                () = read_blob(connector, namespace, digest, offset, size, sender) => {}
+                () = read_blob(connector, namespace, digest, remaining, sender) => {}
             }
         })?;
         Ok(Incoming::new(receiver))
@@ -125,6 +133,9 @@ impl Content {
     }
 
     /// Opens an ingest, or takes one up where it was: see [`ContentWriter::offset`].
+    ///
+    /// # Errors
+    /// Unavailable while another writer has it open ([`Self::open_writer`] waits); AlreadyExists when the expected blob is here.
     pub async fn writer(
         &self,
         reference: String,
@@ -146,11 +157,20 @@ impl Content {
                 answer!(results, request);
                 let status = IngestStatus::read(results.get_status()?)?;
                 let writer = results.get_writer()?;
-                tokio::task::spawn_local(serve_writer(writer, status.offset, receiver));
+                tokio::task::spawn_local(writer::serve(writer, status.offset, receiver));
                 Ok(status)
             })
             .await?;
-        Ok(ContentWriter { offset: status.offset, commands })
+        Ok(ContentWriter::new(self.driver.clone(), status.offset, commands))
+    }
+
+    /// One unfinished ingest.
+    pub async fn status(&self, reference: String) -> Result<IngestStatus> {
+        on_content!(self, |content, results| {
+            let mut request = content.status_request();
+            request.get().set_reference(reference.as_str());
+            request
+        } => IngestStatus::read(results.get_status()?)?)
     }
 
     /// Unfinished ingests.
@@ -178,35 +198,69 @@ impl Content {
     }
 }
 
+/// What is left of a read; a lost connection is taken up again behind what has come.
+struct Remaining {
+    offset: u64,
+    /// `None`: to the end.
+    size: Option<u64>,
+    ended: bool,
+}
+
+impl Remaining {
+    fn advance(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.offset += bytes;
+        self.size = self.size.map(|size| size.saturating_sub(bytes));
+        self.ended |= self.size == Some(0);
+    }
+}
+
 async fn read_blob(
     connector: Rc<Connector>,
     namespace: NamespaceName,
     digest: Digest,
-    offset: u64,
-    size: u64,
+    remaining: Remaining,
     items: mpsc::Sender<Result<Bytes>>,
 ) {
-    let outcome: Result<(), Failure> = async {
-        let session = connector.session().await?;
-        let mut request = session.scope(&namespace).content.read_request();
-        let mut params = request.get();
-        params.set_digest(digest.to_string().as_str());
-        params.set_offset(offset);
-        params.set_size(size);
-        params.set_sink(capnp_rpc::new_client(Sink { items: RefCell::new(Some(items.clone())) }));
-        answer!(_results, request);
-        Ok(())
-    }
-    .await;
-    if let Err(failure) = outcome {
-        // The reader may have left.
-        let _ = items.send(Err(failure.into_error())).await;
-    }
+    let remaining = Rc::new(RefCell::new(remaining));
+    let failure = loop {
+        let session = match connector.session().await {
+            Ok(session) => session,
+            Err(failure) => break failure,
+        };
+        match read_over(&session, &namespace, digest, &remaining, &items).await {
+            Ok(()) => return,
+            Err(Failure::Lost(_)) if remaining.borrow().ended => return,
+            Err(Failure::Lost(_)) => connector.forget(&session),
+            Err(failure) => break failure,
+        }
+    };
+    // The reader may have left.
+    let _ = items.send(Err(failure.into_error())).await;
+}
+
+async fn read_over(
+    session: &Session,
+    namespace: &NamespaceName,
+    digest: Digest,
+    remaining: &Rc<RefCell<Remaining>>,
+    items: &mpsc::Sender<Result<Bytes>>,
+) -> Result<(), Failure> {
+    let mut request = session.scope(namespace).content.read_request();
+    let mut params = request.get();
+    params.set_digest(digest.to_string().as_str());
+    params.set_offset(remaining.borrow().offset);
+    params.set_size(remaining.borrow().size.unwrap_or(0));
+    let sink = Sink { items: RefCell::new(Some(items.clone())), remaining: Rc::clone(remaining) };
+    params.set_sink(capnp_rpc::new_client(sink));
+    answer!(_results, request);
+    Ok(())
 }
 
 /// Takes the chunks of a read; waiting here is what slows the daemon down.
 struct Sink {
     items: RefCell<Option<mpsc::Sender<Result<Bytes>>>>,
+    remaining: Rc<RefCell<Remaining>>,
 }
 
 impl byte_sink::Server for Sink {
@@ -214,7 +268,10 @@ impl byte_sink::Server for Sink {
         let bytes = Bytes::copy_from_slice(params.get()?.get_bytes()?);
         let items = self.items.borrow().clone();
         let Some(items) = items else { return Err(capnp::Error::failed("written after the end".to_owned())) };
-        items.send(Ok(bytes)).await.map_err(|_| capnp::Error::failed("the reader has left".to_owned()))
+        let length = bytes.len();
+        items.send(Ok(bytes)).await.map_err(|_| capnp::Error::failed("the reader has left".to_owned()))?;
+        self.remaining.borrow_mut().advance(length);
+        Ok(())
     }
 
     async fn end(
@@ -223,130 +280,7 @@ impl byte_sink::Server for Sink {
         _: byte_sink::EndResults,
     ) -> Result<(), capnp::Error> {
         self.items.borrow_mut().take();
+        self.remaining.borrow_mut().ended = true;
         Ok(())
     }
-}
-
-/// An ingest being written. Dropping it keeps what was written, for a later writer.
-pub struct ContentWriter {
-    offset: u64,
-    commands: mpsc::Sender<Command>,
-}
-
-enum Command {
-    Write(Bytes),
-    Status(oneshot::Sender<Result<IngestStatus>>),
-    Commit {
-        size: u64,
-        expected: Option<Digest>,
-        labels: Labels,
-        reply: oneshot::Sender<Result<ContentRecord>>,
-    },
-    Abort(oneshot::Sender<Result<()>>),
-}
-
-impl ContentWriter {
-    /// Where the next byte goes: bytes before it are there already.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Appends; waits while the daemon is behind. A failure to store is told by [`Self::commit`] and [`Self::status`].
-    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        for chunk in chunks(bytes) {
-            let length = chunk.len() as u64;
-            self.commands.send(Command::Write(chunk)).await.map_err(|_| ended())?;
-            self.offset += length;
-        }
-        Ok(())
-    }
-
-    /// What the daemon has.
-    pub async fn status(&self) -> Result<IngestStatus> {
-        self.ask(Command::Status).await
-    }
-
-    /// Verifies and publishes the blob. `size` 0 and `expected` `None`: not checked.
-    pub async fn commit(self, size: u64, expected: Option<Digest>, labels: Labels) -> Result<ContentRecord> {
-        self.ask(|reply| Command::Commit { size, expected, labels, reply }).await
-    }
-
-    /// Removes the ingest.
-    pub async fn abort(self) -> Result<()> {
-        self.ask(Command::Abort).await
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?
-    }
-}
-
-fn ended() -> Error {
-    Error::unavailable("the writer has ended: its connection was lost")
-        .with_hint("open the same reference again and go on at its offset")
-}
-
-/// Holds the writer's capability on the private thread. A failed write is kept by the daemon and told at the commit; only a
-/// lost connection ends this early.
-async fn serve_writer(
-    writer: content_capnp::content_writer::Client,
-    mut offset: u64,
-    mut commands: mpsc::Receiver<Command>,
-) {
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Write(bytes) => {
-                let mut request = writer.write_request();
-                request.get().set_offset(offset);
-                request.get().set_bytes(&bytes);
-                offset += bytes.len() as u64;
-                if let Err(Failure::Lost(_)) = request.send().await.map_err(Failure::from) {
-                    return;
-                }
-            }
-            Command::Status(reply) => respond(reply, writer_status(&writer).await),
-            Command::Commit { size, expected, labels, reply } => {
-                respond(reply, writer_commit(&writer, size, expected, &labels).await);
-                return;
-            }
-            Command::Abort(reply) => {
-                respond(reply, writer_abort(&writer).await);
-                return;
-            }
-        }
-    }
-}
-
-fn respond<T>(reply: oneshot::Sender<Result<T>>, outcome: Result<T, Failure>) {
-    // Nobody asks any more.
-    let _ = reply.send(outcome.map_err(Failure::into_error));
-}
-
-async fn writer_status(writer: &content_capnp::content_writer::Client) -> Result<IngestStatus, Failure> {
-    answer!(results, writer.status_request());
-    Ok(IngestStatus::read(results.get_status()?)?)
-}
-
-async fn writer_commit(
-    writer: &content_capnp::content_writer::Client,
-    size: u64,
-    expected: Option<Digest>,
-    labels: &Labels,
-) -> Result<ContentRecord, Failure> {
-    let mut request = writer.commit_request();
-    let mut params = request.get();
-    params.set_size(size);
-    if let Some(expected) = &expected {
-        params.set_expected(expected.to_string().as_str());
-    }
-    write_pairs(labels, params.init_labels(pair_count(labels)));
-    answer!(results, request);
-    Ok(ContentRecord::read(results.get_record()?)?)
-}
-
-async fn writer_abort(writer: &content_capnp::content_writer::Client) -> Result<(), Failure> {
-    answer!(_results, writer.abort_request());
-    Ok(())
 }

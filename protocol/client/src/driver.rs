@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bosun_types::{Error, Result};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::failure::Failure;
 use crate::options::ConnectOptions;
@@ -60,7 +60,7 @@ impl Driver {
         F: FnOnce(Rc<Session>) -> W + Send + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        let permit = Arc::clone(&self.shared.in_flight).acquire_owned().await;
+        let permit = self.permit().await;
         let outcome = self.run(Some(self.shared.call_deadline), work).await;
         drop(permit);
         outcome.map_err(Failure::into_error)
@@ -111,18 +111,28 @@ impl Driver {
                     if error.class == bosun_types::ErrorClass::Unavailable
                         && std::time::Instant::now() < lost.unwrap_or(patience) =>
                 {
-                    self.pause().await?;
+                    self.pause(WAIT_PAUSE).await?;
                 }
                 outcome => return outcome.map_err(Failure::into_error),
             }
         }
     }
 
+    /// One of the calls that may be under way; `None` only when the client has ended.
+    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.in_flight).acquire_owned().await.ok()
+    }
+
+    /// How long a call may take.
+    pub(crate) fn call_deadline(&self) -> Duration {
+        self.shared.call_deadline
+    }
+
     /// A short sleep on the private thread's clock: the caller may have no tokio runtime.
-    async fn pause(&self) -> Result<()> {
+    pub(crate) async fn pause(&self, length: Duration) -> Result<()> {
         let (sender, receiver) = oneshot::channel();
-        self.spawn(|_| async move {
-            tokio::time::sleep(WAIT_PAUSE).await;
+        self.spawn(move |_| async move {
+            tokio::time::sleep(length).await;
             // The caller may have left.
             let _ = sender.send(());
         })?;

@@ -157,6 +157,20 @@ impl content::Server for Content {
         reply!(results, outcome, |all, out| write_list(&all, out.init_statuses(length(&all))))
     }
 
+    async fn status(
+        self: Rc<Self>,
+        params: content::StatusParams,
+        mut results: content::StatusResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let reference = read_text(params.get()?.get_reference())?;
+            Ok(handle.status(&reference).await?)
+        };
+        let outcome = self.held.call("content.status", work).await?;
+        reply!(results, outcome, |status, out| status.write(out.init_status()))
+    }
+
     async fn abort(self: Rc<Self>, params: content::AbortParams, mut results: content::AbortResults) -> Done {
         let handle = self.handle.clone();
         let work = async move {
@@ -228,7 +242,7 @@ impl content_writer::Server for Writer {
             this.refuse_if_failed()?;
             Ok(this.writer.status().await?)
         };
-        let outcome = self.held.call("content.status", work).await?;
+        let outcome = self.held.call("content.writer.status", work).await?;
         reply!(results, outcome, |status, out| status.write(out.init_status()))
     }
 

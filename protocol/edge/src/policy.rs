@@ -23,6 +23,7 @@ const READS: &[&str] = &[
     "content.read",
     "content.status",
     "content.statuses",
+    "content.writer.status",
     "daemon.status",
     "daemon.tree",
     "event.next",

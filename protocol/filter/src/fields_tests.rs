@@ -97,6 +97,7 @@ fn con_6_con_21_fields_of_blobs_and_ingests() {
         offset: 1,
         total: 2,
         expected: None,
+        digest: None,
         started_at: NOW,
         updated_at: NOW,
     };

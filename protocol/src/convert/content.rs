@@ -40,6 +40,9 @@ impl Wire for IngestStatus {
         if let Some(expected) = &self.expected {
             to.set_expected(expected.to_string().as_str());
         }
+        if let Some(digest) = &self.digest {
+            to.set_digest(digest.to_string().as_str());
+        }
         to.set_started_at(self.started_at.0);
         to.set_updated_at(self.updated_at.0);
     }
@@ -50,6 +53,7 @@ impl Wire for IngestStatus {
             offset: from.get_offset(),
             total: from.get_total(),
             expected: read_optional_parsed(from.has_expected(), from.get_expected())?,
+            digest: read_optional_parsed(from.has_digest(), from.get_digest())?,
             started_at: Timestamp(from.get_started_at()),
             updated_at: Timestamp(from.get_updated_at()),
         })

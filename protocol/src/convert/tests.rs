@@ -337,6 +337,7 @@ fn content_and_snapshots_round_trip() {
         offset: 1,
         total: 0,
         expected: Some(digest(2)),
+        digest: Some(digest(3)),
         started_at: Timestamp(1),
         updated_at: Timestamp(2),
     });

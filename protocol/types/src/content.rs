@@ -45,6 +45,8 @@ pub struct IngestStatus {
     pub total: u64,
     /// Promised digest.
     pub expected: Option<Digest>,
+    /// Digest of the bytes on disk; only an open writer knows it.
+    pub digest: Option<Digest>,
     /// When it was opened first.
     pub started_at: Timestamp,
     /// When bytes last arrived.

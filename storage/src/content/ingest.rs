@@ -1,5 +1,8 @@
 //! One unfinished write: bytes appended to a file while their hash is kept, then committed under their digest or left to
 //! be resumed.
+//!
+//! A *shared* one (CON-19) has no bytes of its own: the blob it promises is here already, in another namespace. It stands at the blob's end; writing
+//! more copies the blob first.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -8,18 +11,18 @@ use std::path::{Path, PathBuf};
 
 use bosun_types::content::IngestStatus;
 use bosun_types::{Digest, NamespaceName, Timestamp};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use self::status::{StatusFile, read_status, renew, write_status};
 use super::{
     ContentError, ContentStore, IngestLock, REFERENCE_BYTES_MAX, Result, io_error, make_private_directory,
     sync_directory,
 };
 
+mod status;
+
 /// Size of the buffer that re-reads bytes, in bytes.
 const REHASH_BUFFER_BYTES: usize = 1 << 20;
-/// Largest status file that is read, in bytes: a ref and a digest, JSON-escaped.
-const STATUS_BYTES_MAX: u64 = 64 << 10;
 
 /// A blob that is on disk for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +31,6 @@ pub struct CommittedBlob {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-}
-
-/// What is remembered of an ingest beside its bytes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct StatusFile {
-    namespace: NamespaceName,
-    reference: String,
-    total: u64,
-    expected: Option<Digest>,
-    started_at: Timestamp,
 }
 
 /// The writer of one ingest. Dropped without a commit it leaves its bytes to be resumed (CON-22).
@@ -76,6 +69,7 @@ impl Ingest {
                     total,
                     expected,
                     started_at: Timestamp::now(),
+                    shared: None,
                 };
                 write_status(&directory, &status)?;
                 status
@@ -95,6 +89,43 @@ impl Ingest {
         Ok(Self { store: store.clone(), _lock: lock, directory, status, data, hash, offset, updated_at })
     }
 
+    /// Stands for the blob that it promises, which is in the store (CON-19). What it had of its own is dropped.
+    pub(super) fn share(&mut self, size: u64) -> Result<()> {
+        self.restart()?;
+        self.status.shared = Some(size);
+        write_status(&self.directory, &self.status)
+    }
+
+    /// Takes the shared blob's bytes as its own. What was promised at `begin` was the blob, and is promised no more.
+    fn unshare(&mut self) -> Result<()> {
+        let Some(digest) = self.shared() else { return Ok(()) };
+        let path = self.directory.join("data");
+        let mut blob = self.store.open_blob(&digest)?;
+        let copied = io::copy(&mut blob, &mut self.data).and_then(|_| self.data.rewind());
+        let hashed = copied.and_then(|()| rehash(&mut self.data));
+        match hashed {
+            Ok((hash, offset)) => (self.hash, self.offset) = (hash, offset),
+            Err(error) => {
+                let _ = self.rewind(0);
+                return Err(io_error("copy a blob to", &path)(error));
+            }
+        }
+        (self.status.total, self.status.expected) = (0, None);
+        self.forget_share()
+    }
+
+    fn forget_share(&mut self) -> Result<()> {
+        match self.status.shared.take() {
+            Some(_) => write_status(&self.directory, &self.status),
+            None => Ok(()),
+        }
+    }
+
+    /// The blob that it stands for.
+    fn shared(&self) -> Option<Digest> {
+        self.status.shared.and(self.status.expected)
+    }
+
     /// Its ref.
     pub fn reference(&self) -> &str {
         &self.status.reference
@@ -102,27 +133,39 @@ impl Ingest {
 
     /// Where the next byte goes.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.status.shared.unwrap_or(self.offset)
     }
 
-    /// How it stands (CON-21).
+    /// What was promised at `begin`.
+    pub fn expected(&self) -> Option<Digest> {
+        self.status.expected
+    }
+
+    /// How it stands, with the digest so far (CON-12, CON-21).
     pub fn status(&self) -> IngestStatus {
-        describe(&self.status, self.offset, self.updated_at)
+        IngestStatus { digest: Some(self.digest()), ..self.status.describe(self.offset, self.updated_at) }
     }
 
     /// The digest of the bytes so far (CON-12).
     pub fn digest(&self) -> Digest {
-        Digest::from_bytes(self.hash.clone().finalize().into())
+        self.shared().unwrap_or_else(|| Digest::from_bytes(self.hash.clone().finalize().into()))
     }
 
     /// A second handle on the bytes so far, at their start.
     pub fn reader(&self) -> Result<File> {
+        if let Some(digest) = self.shared() {
+            return self.store.open_blob(&digest);
+        }
         let path = self.directory.join("data");
         File::open(&path).map_err(io_error("open", &path))
     }
 
     /// Appends. After a failure (a full disk) nothing of `bytes` counts: the offset is as before and so is the file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.unshare()?;
         if let Err(source) = self.data.write_all(bytes) {
             // What did get written must not be taken for good bytes by the next open. If even this fails the bytes on
             // disk are still a prefix of what was sent, which the hash at commit judges.
@@ -137,6 +180,7 @@ impl Ingest {
 
     /// Forgets the bytes so far (CON-13: a write at 0 starts again).
     pub fn restart(&mut self) -> Result<()> {
+        self.forget_share()?;
         self.rewind(0).map_err(io_error("truncate", &self.directory.join("data")))?;
         self.hash = Sha256::new();
         self.offset = 0;
@@ -158,6 +202,12 @@ impl Ingest {
         if let Err(refusal) = self.verify(size, expected, digest) {
             self.discard()?;
             return Err(refusal);
+        }
+        if self.shared().is_some() {
+            // There since before it was opened, unless its last holder has let it go.
+            let size = self.store.blob_size(&digest)?;
+            self.discard()?;
+            return Ok(CommittedBlob { digest, size });
         }
         let path = self.directory.join("data");
         if let Err(error) = self.data.sync_all() {
@@ -189,11 +239,11 @@ impl Ingest {
     fn verify(&self, size: u64, expected: Option<&Digest>, actual: Digest) -> Result<()> {
         let reference = || self.status.reference.clone();
         for promised in [size, self.status.total] {
-            if promised != 0 && promised != self.offset {
+            if promised != 0 && promised != self.offset() {
                 return Err(ContentError::WrongSize {
                     reference: reference(),
                     expected: promised,
-                    actual: self.offset,
+                    actual: self.offset(),
                 });
             }
         }
@@ -235,17 +285,6 @@ fn directory_of(store: &ContentStore, namespace: &NamespaceName, reference: &str
     store.inner.ingests.join(Digest::from_bytes(hash.finalize().into()).hex())
 }
 
-fn describe(status: &StatusFile, offset: u64, updated_at: Timestamp) -> IngestStatus {
-    IngestStatus {
-        reference: status.reference.clone(),
-        offset,
-        total: status.total,
-        expected: status.expected,
-        started_at: status.started_at,
-        updated_at,
-    }
-}
-
 fn modified(data: &File) -> Timestamp {
     let since_epoch = data
         .metadata()
@@ -273,48 +312,6 @@ fn rehash(data: &mut File) -> io::Result<(Sha256, u64)> {
             }
         }
     }
-}
-
-/// Adds what is newly promised to what is recorded; a contradiction is refused (CON-15).
-fn renew(directory: &Path, recorded: StatusFile, total: u64, expected: Option<Digest>) -> Result<StatusFile> {
-    let refuse = |why: String| ContentError::Refused { reference: recorded.reference.clone(), why };
-    if total != 0 && recorded.total != 0 && total != recorded.total {
-        return Err(refuse(format!("{total} bytes are promised now, {} were before", recorded.total)));
-    }
-    if let (Some(now), Some(before)) = (expected, recorded.expected)
-        && now != before
-    {
-        return Err(refuse(format!("digest {now} is promised now, {before} was before")));
-    }
-    let mut renewed = recorded.clone();
-    renewed.total = recorded.total.max(total);
-    renewed.expected = recorded.expected.or(expected);
-    if (renewed.total, renewed.expected) != (recorded.total, recorded.expected) {
-        write_status(directory, &renewed)?;
-    }
-    Ok(renewed)
-}
-
-/// `None` when the ingest is new, or when a crash left a directory without a readable status.
-fn read_status(directory: &Path) -> Result<Option<StatusFile>> {
-    let path = directory.join("status");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("open", &path)(error)),
-    };
-    let mut text = Vec::new();
-    file.take(STATUS_BYTES_MAX).read_to_end(&mut text).map_err(io_error("read", &path))?;
-    Ok(serde_json::from_slice(&text).ok())
-}
-
-/// Whole or not at all, but not synced: a lost status costs a resume, never a wrong blob.
-fn write_status(directory: &Path, status: &StatusFile) -> Result<()> {
-    let path = directory.join("status");
-    let fresh = directory.join("status.new");
-    let text = serde_json::to_vec(status).map_err(|error| io_error("write", &path)(error.into()))?;
-    fs::write(&fresh, text).map_err(io_error("write", &fresh))?;
-    fs::rename(&fresh, &path).map_err(io_error("rename", &fresh))
 }
 
 fn remove_directory(directory: &Path) -> Result<()> {
@@ -368,6 +365,6 @@ fn status_of(directory: &Path) -> Result<Option<(NamespaceName, IngestStatus)>> 
         Ok(data) => (data.metadata().map_or(0, |metadata| metadata.len()), modified(&data)),
         Err(_) => (0, status.started_at),
     };
-    let described = describe(&status, offset, updated_at);
+    let described = status.describe(offset, updated_at);
     Ok(Some((status.namespace, described)))
 }

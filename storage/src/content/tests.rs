@@ -163,6 +163,42 @@ fn con_21_statuses_are_those_of_the_namespace_by_ref() {
 }
 
 #[test]
+fn con_19_a_shared_ingest_stands_at_the_blobs_end_and_copies_it_before_more_is_written() {
+    let (root, store) = store();
+    let mut ingest = begin(&store, "r").unwrap();
+    ingest.write(b"shared").unwrap();
+    let digest = ingest.commit_as_is().unwrap().digest;
+    let team = namespace("team");
+    let share = || store.begin_shared(&team, "s", 0, digest).unwrap();
+    let ingest = share();
+    assert_eq!((ingest.offset(), ingest.digest()), (6, digest));
+    assert_eq!(store.begin(&team, "s", 0, None).expect_err("locked").class(), ErrorClass::Unavailable);
+    assert_eq!(store.status(&team, "s").unwrap().offset, 6);
+    assert_eq!(ingest.commit(6, Some(&digest)).unwrap(), CommittedBlob { digest, size: 6 });
+    assert_eq!(ingest_directories(&root), 0);
+    // More than it: a copy, which may become any blob.
+    let mut ingest = share();
+    ingest.write(b", and more").unwrap();
+    let longer = digest_of(b"shared, and more");
+    assert_eq!((ingest.offset(), ingest.digest()), (16, longer));
+    assert_eq!(ingest.commit(16, Some(&longer)).unwrap().digest, longer);
+    // From the beginning: the promise stands.
+    let mut ingest = share();
+    ingest.restart().unwrap();
+    assert_eq!(ingest.offset(), 0);
+    ingest.write(b"evil!!").unwrap();
+    assert!(matches!(ingest.commit(0, None), Err(ContentError::WrongDigest { .. })));
+    // Its last holder has let it go.
+    let ingest = share();
+    store.remove_blob(&digest).unwrap();
+    assert_eq!(ingest.commit(0, None).expect_err("gone").class(), ErrorClass::NotFound);
+    assert_eq!(store.begin_shared(&team, "s", 0, digest).expect_err("gone").class(), ErrorClass::NotFound);
+    // What was shared and is not any more begins with nothing.
+    let ingest = store.begin(&team, "s", 0, Some(digest)).unwrap();
+    assert_eq!((ingest.offset(), store.read_blob(&longer, 99).unwrap().len()), (0, 16));
+}
+
+#[test]
 fn refs_are_bounded() {
     let (_root, store) = store();
     for reference in [String::new(), "r".repeat(REFERENCE_BYTES_MAX + 1)] {
@@ -213,7 +249,7 @@ fn a_full_disk_is_resource_exhausted_and_leaves_only_good_bytes() {
 }
 
 #[test]
-fn what_a_crash_after_the_rename_leaves_is_an_empty_ingest() {
+fn con_17_what_a_crash_after_the_rename_leaves_is_the_whole_blob_and_an_empty_ingest() {
     let (root, store) = store();
     let mut ingest = begin(&store, "r").unwrap();
     ingest.write(b"abc").unwrap();

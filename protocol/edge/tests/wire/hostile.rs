@@ -187,7 +187,12 @@ async fn a_hang_up_in_the_middle_of_a_call_frees_everything() {
 
 /// Runs against the bare schema, as a foreign client would.
 async fn with_bare_client(served: &Served, body: impl AsyncFnOnce(bosun::Client)) {
-    let stream = tokio::net::UnixStream::connect(served.socket()).await.expect("connects");
+    with_bare_client_at(served.socket(), body).await;
+}
+
+/// A client that is nothing but the generated code.
+pub(crate) async fn with_bare_client_at(socket: std::path::PathBuf, body: impl AsyncFnOnce(bosun::Client)) {
+    let stream = tokio::net::UnixStream::connect(socket).await.expect("connects");
     let (read_half, write_half) = stream.into_split();
     let network = twoparty::VatNetwork::new(
         read_half.compat(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod calls;
+mod content;
 mod hostile;
 mod pipelining;
 mod support;

@@ -13,20 +13,23 @@ use tokio::sync::watch;
 use crate::support::{Served, eventually, request, web};
 
 /// A proxy in front of the daemon.
-struct Gate {
-    path: PathBuf,
+pub(crate) struct Gate {
+    pub(crate) path: PathBuf,
     open: watch::Sender<bool>,
     /// Calls that the client has sent.
     calls: Arc<AtomicUsize>,
+    /// Bytes that the daemon has sent.
+    pub(crate) answered: Arc<AtomicUsize>,
 }
 
 impl Gate {
-    fn before(served: &Served) -> Self {
+    pub(crate) fn before(served: &Served) -> Self {
         let path = served.directory.path().join("gate");
         let listener = UnixListener::bind(&path).expect("binds");
-        let gate = Self { path, open: watch::channel(true).0, calls: Arc::default() };
+        let gate =
+            Self { path, open: watch::channel(true).0, calls: Arc::default(), answered: Arc::default() };
         let (target, mut open) = (served.socket(), gate.open.subscribe());
-        let calls = Arc::clone(&gate.calls);
+        let (calls, answered) = (Arc::clone(&gate.calls), Arc::clone(&gate.answered));
         tokio::spawn(async move {
             let (client, _) = listener.accept().await.expect("accepts");
             let server = UnixStream::connect(target).await.expect("connects");
@@ -43,6 +46,7 @@ impl Gate {
             let mut buffer = vec![0; 65_536];
             while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
                 open.wait_for(|open| *open).await.expect("the gate lives");
+                answered.fetch_add(count, Ordering::SeqCst);
                 to_client.write_all(&buffer[..count]).await.expect("forwards");
             }
         });
@@ -89,4 +93,24 @@ async fn create_start_and_wait_take_one_round_trip() {
     web(&other).container("c1".parse().expect("well formed")).task().kill(15, false).await.expect("killed");
     assert_eq!(running.await.expect("joins").expect("waited").code(), 143);
     assert_eq!(gate.calls(), sent, "no call followed an answer");
+}
+
+/// A sender that is not answered goes on for a window: at least a mebibyte, whatever the round trip takes (CON-12).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_write_keeps_a_mebibyte_under_way() {
+    let served = Served::start().await;
+    let gate = Gate::before(&served);
+    let client = crate::support::client_of(gate.path.clone()).await;
+    let mut writer = web(&client).content().writer("wide".to_owned(), 0, None).await.expect("opens");
+    gate.open.send_replace(false);
+    let before = gate.calls();
+    let writing = tokio::spawn(async move {
+        writer.write(vec![7; 8 << 20].into()).await?;
+        writer.commit(8 << 20, None, bosun_types::Labels::new()).await
+    });
+    let chunks = (1 << 20) / bosun_protocol::limits::CHUNK_BYTES;
+    eventually("a mebibyte without an answer", || gate.calls() - before >= chunks).await;
+    assert!(!writing.is_finished());
+    gate.open.send_replace(true);
+    assert_eq!(writing.await.expect("joins").expect("commits").size, 8 << 20);
 }

@@ -1,0 +1,96 @@
+//! The words of `bosun content`.
+
+use std::path::PathBuf;
+
+use bosun_types::Digest;
+use clap::{Args, Subcommand, ValueHint};
+
+use super::Filter;
+
+/// Look at and change blobs.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun content ls -f 'labels.\"containerd.io/uncompressed\"'\n  bosun content get sha256:… > layer.tar.gz\n  bosun content ingest --expected-digest sha256:… layer-1 layer.tar.gz\n  bosun content label sha256:… keep=yes\n  EDITOR=vi bosun content edit sha256:…"
+)]
+pub struct Content {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ContentCommand,
+}
+
+/// What to do with blobs.
+#[derive(Subcommand)]
+pub enum ContentCommand {
+    /// List blobs.
+    #[command(alias = "list", after_help = "FILTER FIELDS: digest, labels.KEY")]
+    Ls {
+        /// Print digests only.
+        #[arg(short, long)]
+        quiet: bool,
+        /// Which.
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// List unfinished writes.
+    #[command(after_help = "FILTER FIELDS: ref")]
+    Active {
+        /// Which.
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Write a blob's bytes to standard output.
+    Get {
+        /// Which.
+        digest: Digest,
+        /// First byte.
+        #[arg(long, default_value_t = 0)]
+        offset: u64,
+        /// Most bytes; 0: to the end.
+        #[arg(long, default_value_t = 0)]
+        size: u64,
+    },
+    /// Store a file, or standard input, as a blob and print its digest. A reference that was begun before goes on where it was.
+    Ingest {
+        /// Name of this write, while it is not finished.
+        reference: String,
+        /// The file [default: standard input].
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// Refuse any other size, in bytes.
+        #[arg(long, default_value_t = 0)]
+        expected_size: u64,
+        /// Refuse any other digest.
+        #[arg(long)]
+        expected_digest: Option<Digest>,
+        /// Label, KEY=VALUE; repeatable.
+        #[arg(short, long)]
+        label: Vec<String>,
+    },
+    /// Edit a small blob as text; the result is a new blob with the same labels, whose digest is printed.
+    Edit {
+        /// Which.
+        digest: Digest,
+        /// The editor.
+        #[arg(long, env = "EDITOR", default_value = "vi")]
+        editor: String,
+    },
+    /// Set labels: KEY=VALUE sets, KEY= removes; without any the labels are printed.
+    Label {
+        /// Which.
+        digest: Digest,
+        /// Labels.
+        labels: Vec<String>,
+    },
+    /// Remove blobs from this namespace. What an image still needs is missed later.
+    #[command(aliases = ["delete", "del", "remove"])]
+    Rm {
+        /// Which.
+        #[arg(required = true)]
+        digests: Vec<Digest>,
+    },
+    /// Forget an unfinished write.
+    Abort {
+        /// Its reference.
+        reference: String,
+    },
+}
