@@ -3,6 +3,8 @@
 //! Creating and deleting are operations, since a record and its snapshot's directory must come and go together. They go through the namespace's
 //! writer, so that an id is taken once. In the tree each container is a supervisor (rest_for_one) over its own writer and its task.
 
+mod running;
+
 use bosun_storage::batch::Batch;
 use bosun_storage::image::{self, ImageProcess};
 use bosun_storage::key;
@@ -10,6 +12,7 @@ use bosun_types::container::ContainerRecord;
 use bosun_types::event::Event;
 use bosun_types::operation::Intent;
 use bosun_types::platform::Platform;
+use bosun_types::relaunch::{RestartPolicy, STOP_SIGNAL_LABEL};
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, SnapshotRecord};
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
 use bosun_types::task::TaskRequest;
@@ -21,10 +24,11 @@ use crate::directory::Name;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, CREATE_CONTAINER, DELETE_CONTAINER, Operation, Plan};
+use crate::remap::{self, Ground};
 use crate::snapshots::{self, MakeDirectory};
 use crate::task::TaskHandle;
 use crate::writer::write;
-use crate::{spec_source, transfers, tree};
+use crate::{relaunch, spec_source, transfers, tree};
 
 /// A namespace's containers.
 #[derive(Clone)]
@@ -93,11 +97,22 @@ impl ContainerHandle {
 
     /// CTR-7, CTR-8: paths `labels`, `labels.<k>`, `spec`, `extensions`, `extensions.<k>`, `image`, `snapshotkey`; none replaces all of them.
     pub async fn update(&self, given: ContainerRecord, paths: Vec<String>) -> Result<ContainerRecord> {
+        let before = RestartPolicy::from_labels(&get(&self.core, &self.namespace, &self.id)?.labels)?;
+        let record = self.replace(given, paths).await?;
+        match RestartPolicy::from_labels(&record.labels)? {
+            Some(policy) if before != Some(policy) => self.relauncher().set_policy(policy).await?,
+            _ => {}
+        }
+        Ok(record)
+    }
+
+    async fn replace(&self, given: ContainerRecord, paths: Vec<String>) -> Result<ContainerRecord> {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
         write(&self.core, &self.writer(), DEADLINE, move |core| async move {
             let stored = get(&core, &namespace, &id)?;
             let record = updated(stored, given, &paths)?;
             record.validate()?;
+            RestartPolicy::from_labels(&record.labels)?;
             let mut batch = Batch::new();
             let event = Event::ContainerUpdate {
                 id: id.clone(),
@@ -162,33 +177,38 @@ pub(crate) fn get(core: &Core, namespace: &NamespaceName, id: &ContainerId) -> R
         .ok_or_else(|| Error::not_found(format!("container {id} in namespace {namespace}")))
 }
 
-/// The chain id to put the snapshot on, and the image's process; unpacks first if need be.
+/// What to put the snapshot on, and the image's process; unpacks first, and copies for other users, if need be.
 struct Parent {
-    snapshot: Option<SnapshotKey>,
+    ground: Ground,
     process: Option<ImageProcess>,
 }
 
 async fn parent_of(core: &Shared, namespace: &NamespaceName, request: &ContainerRequest) -> Result<Parent> {
     let Some(name) = &request.image else {
         return match request.root {
-            RootRequest::Image { .. } => Err(Error::invalid_argument(format!(
-                "container {}: its root is an image, but none is named",
-                request.id
-            ))),
-            _ => Ok(Parent { snapshot: None, process: None }),
+            RootRequest::Image { .. } | RootRequest::ImageView { .. } => Err(Error::invalid_argument(
+                format!("container {}: its root is an image, but none is named", request.id),
+            )),
+            _ => Ok(Parent { ground: Ground::default(), process: None }),
         };
     };
     let config = spec_source::image_config(core, namespace, name, &Platform::host()).await?;
-    let snapshot = match request.root {
-        RootRequest::Image { .. } => {
+    let ground = match request.root {
+        RootRequest::Image { .. } | RootRequest::ImageView { .. } => {
             let snapshotter = request.snapshotter.as_deref().unwrap_or(SNAPSHOTTER_DEFAULT);
             transfers::ensure_unpacked(core, namespace, name, snapshotter).await?;
             let top = image::chain_ids(&config.diff_ids).last().map(ToString::to_string);
-            top.map(SnapshotKey::new).transpose()?
+            let parent = top.map(SnapshotKey::new).transpose()?;
+            match remap::users_of(&request.spec)? {
+                Some((maps, wanted)) => {
+                    remap::ground(core, namespace, snapshotter, parent, (&maps, wanted)).await?
+                }
+                None => Ground { parent, labels: bosun_types::Labels::new() },
+            }
         }
-        _ => None,
+        _ => Ground::default(),
     };
-    Ok(Parent { snapshot, process: Some(config.process) })
+    Ok(Parent { ground, process: Some(config.process) })
 }
 
 async fn create(
@@ -204,17 +224,20 @@ async fn create(
     }
     let snapshotter = request.snapshotter.clone().unwrap_or_else(|| SNAPSHOTTER_DEFAULT.to_owned());
     let mut record = draft(&namespace, &request);
+    if let Some(signal) = parent.process.as_ref().and_then(|process| process.stop_signal.clone()) {
+        record.labels.entry(STOP_SIGNAL_LABEL.to_owned()).or_insert(signal);
+    }
     let snapshot = match &request.root {
-        RootRequest::Image { key } => {
+        RootRequest::Image { key } | RootRequest::ImageView { key } => {
             let key = key.clone().map_or_else(|| SnapshotKey::new(id.as_str()), Ok)?;
             Some(snapshots::new_record(
                 core,
                 &namespace,
                 &snapshotter,
                 key,
-                parent.snapshot,
-                SnapshotKind::Active,
-                bosun_types::Labels::new(),
+                parent.ground.parent,
+                kind_of(&request.root),
+                parent.ground.labels,
             )?)
         }
         RootRequest::Snapshot(key) => {
@@ -235,6 +258,7 @@ async fn create(
     );
     let intent = Intent::CreateContainer { container: id.clone(), snapshotter, key: key?, directory };
     // Before the intent is logged: what is refused here leaves nothing open.
+    let policy = relaunch::first_record(&namespace, &id, request.restart, &request.labels)?;
     let creation =
         CreateContainer::new(core, record, snapshot.clone(), request.spec, request.root, parent.process)?;
     let operation = operation::record(core, &namespace, intent);
@@ -253,6 +277,9 @@ async fn create(
     let record = creation.finished()?;
     let mut batch = Batch::new();
     batch.close_operation(operation.id).put(&record);
+    if let Some(policy) = &policy {
+        batch.put(policy);
+    }
     snapshot.iter().for_each(|snapshot| snapshots::publish_prepare(&mut batch, snapshot));
     let event = Event::ContainerCreate {
         id: id.clone(),
@@ -263,6 +290,13 @@ async fn create(
     core.commit(batch).await?;
     tree::start_container(core, &namespace, &id).await?;
     Ok(record)
+}
+
+fn kind_of(root: &RootRequest) -> SnapshotKind {
+    match root {
+        RootRequest::ImageView { .. } => SnapshotKind::View,
+        _ => SnapshotKind::Active,
+    }
 }
 
 fn draft(namespace: &NamespaceName, request: &ContainerRequest) -> ContainerRecord {
@@ -392,6 +426,25 @@ async fn delete(
         ))
         .with_hint(format!("`bosun rm --force {id}` ends it first")));
     }
+    relaunch::retire(core, &namespace, &id).await?;
+    let (node, of) = (namespace.clone(), id.clone());
+    let deleted = delete_retired(core, namespace, record, options).await;
+    if deleted.is_err() {
+        relaunch::unretire(core, &node, &of);
+    }
+    deleted
+}
+
+async fn delete_retired(
+    core: &Shared,
+    namespace: NamespaceName,
+    record: ContainerRecord,
+    options: DeleteOptions,
+) -> Result<()> {
+    let id = record.id.clone();
+    if crate::task::record(core, &namespace, &id)?.is_some() {
+        return Err(Error::failed_precondition(format!("container {id} was started meanwhile")));
+    }
     let snapshot = match (&record.snapshotter, &record.snapshot_key) {
         (Some(snapshotter), Some(key)) if options.snapshot => {
             match snapshots::removable(core, &namespace, snapshotter, key) {
@@ -414,6 +467,7 @@ async fn delete(
     );
     let mut batch = Batch::new();
     batch.open_operation(&operation).delete::<ContainerRecord>(key::container(&namespace, &id));
+    relaunch::drop_row(&mut batch, &namespace, &id);
     if let Some(snapshot) = &snapshot {
         snapshots::drop_row(&mut batch, snapshot);
         batch.publish(

@@ -20,6 +20,8 @@ pub enum Name {
     Container(NamespaceName, ContainerId),
     /// A container's task.
     Task(NamespaceName, ContainerId),
+    /// A container's restart policy.
+    Relaunch(NamespaceName, ContainerId),
     /// A supervisor, by the path of its names.
     Supervisor(String),
 }

@@ -1,8 +1,9 @@
 //! The real host behind [`TaskHost`]: `bosun-runtime` below one state directory. Words are translated here and nothing is decided.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bosun_runtime::cgroup::Cgroups;
@@ -39,6 +40,8 @@ pub struct RealHost {
     launcher: ShimLauncher,
     filters: Filters,
     held: HeldProcesses,
+    /// Directories, and whether their file system has idmapped mounts.
+    idmap: Mutex<BTreeMap<PathBuf, bool>>,
 }
 
 impl RealHost {
@@ -56,6 +59,7 @@ impl RealHost {
             launcher: ShimLauncher::new(shim_binary)?,
             filters: Filters::default(),
             held: HeldProcesses::default(),
+            idmap: Mutex::default(),
         })
     }
 
@@ -78,6 +82,25 @@ impl RealHost {
             Ok(shim) => Ok(shim),
             // One that an earlier daemon started may have been on its way: a directory takes one shim only.
             Err(error) => Self::beacon_shim(&directory).ok_or_else(|| error.into()),
+        }
+    }
+
+    async fn probe_idmap(&self, directory: &Path) -> bool {
+        let known = self.idmap.lock().unwrap_or_else(PoisonError::into_inner).get(directory).copied();
+        if let Some(known) = known {
+            return known;
+        }
+        match self.launcher.can_idmap(directory).await {
+            Ok(can) => {
+                tracing::info!(directory = %directory.display(), can, "probed for idmapped mounts");
+                let mut known = self.idmap.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert(directory.to_owned(), can);
+                can
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot probe for idmapped mounts");
+                false
+            }
         }
     }
 
@@ -106,7 +129,11 @@ impl TaskHost for RealHost {
             _ => (spec.to_vec(), None),
         };
         let filter = filter.as_deref().map(Vec::as_slice);
-        TaskDirectory::ensure(&self.state, nonce, (&owner.namespace, &owner.container), &spec, filter)?;
+        let owner = (&owner.namespace, &owner.container);
+        let directory = TaskDirectory::ensure(&self.state, nonce, owner, &spec, filter)?;
+        if let Some(gid) = spec::maps_of(&spec)?.and_then(|maps| maps.host_gid(0)) {
+            directory.let_pass(gid)?;
+        }
         Ok(())
     }
 
@@ -211,6 +238,10 @@ impl TaskHost for RealHost {
 
     fn expect_container(&self) {
         drop(tokio::task::spawn_blocking(bosun_runtime::cgroup::warm_up));
+    }
+
+    fn can_idmap<'a>(&'a self, directory: &'a Path) -> BoxFuture<'a, bool> {
+        Box::pin(self.probe_idmap(directory))
     }
 
     fn boot_id(&self) -> String {

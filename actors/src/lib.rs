@@ -20,6 +20,8 @@ pub mod operation;
 pub mod ports;
 pub mod recovery;
 pub mod registry;
+pub mod relaunch;
+mod remap;
 pub mod samples;
 pub mod snapshots;
 pub mod sockets;

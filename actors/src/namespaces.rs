@@ -9,6 +9,7 @@ use bosun_types::content::ContentRecord;
 use bosun_types::event::Event;
 use bosun_types::image::ImageRecord;
 use bosun_types::namespace::NamespaceRecord;
+use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::SnapshotRecord;
 use bosun_types::task::ProcessInfo;
 use bosun_types::{Error, Labels, NamespaceName, Result, Timestamp, labels};
@@ -79,6 +80,11 @@ impl NamespaceHandle {
     /// Its snapshots of one snapshotter. InvalidArgument when there is none of that name (SNP-1).
     pub fn snapshots(&self, snapshotter: &str) -> Result<SnapshotsHandle> {
         SnapshotsHandle::new(self.core.clone(), self.name.clone(), snapshotter)
+    }
+
+    /// The restart policy of each container that has one.
+    pub async fn relaunches(&self) -> Result<Vec<RelaunchInfo>> {
+        crate::relaunch::list(&self.core, &self.name)
     }
 
     /// Events; the caller narrows them to this namespace.

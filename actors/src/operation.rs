@@ -63,6 +63,8 @@ pub static START_PROCESS: Plan = Plan { name: "start_process", steps: &["start"]
 /// A task is removed.
 pub static DELETE_TASK: Plan =
     Plan { name: "delete_task", steps: &["delete_process", "end_shim", "remove_directory"] };
+/// A committed snapshot's files are copied for other users.
+pub static REMAP_SNAPSHOT: Plan = Plan { name: "remap_snapshot", steps: &["copy_files", "settle"] };
 /// An image is fetched, unpacked and recorded.
 pub static PULL: Plan = Plan { name: "pull", steps: &["resolve", "fetch_documents", "fetch_layers"] };
 
@@ -71,8 +73,11 @@ pub static MAKE_LAYER: Plan = Plan { name: "make_layer", steps: &["write_layer"]
 /// A layer's files become a snapshot's.
 pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
 
+/// A container is started again.
+pub static RELAUNCH: Plan = Plan { name: "relaunch", steps: &["remove_task", "create_task", "start_task"] };
+
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 10] {
+pub fn registry() -> [&'static Plan; 12] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -84,6 +89,8 @@ pub fn registry() -> [&'static Plan; 10] {
         &PULL,
         &MAKE_LAYER,
         &APPLY_LAYER,
+        &RELAUNCH,
+        &REMAP_SNAPSHOT,
     ]
 }
 

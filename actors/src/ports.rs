@@ -2,7 +2,7 @@
 //! the store has its own door (`bosun_storage::backend`).
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bosun_storage::image::ImageProcess;
@@ -83,6 +83,10 @@ pub trait TaskHost: Send + Sync {
     fn release(&self, _nonce: &str, _exec: Option<&ExecId>) {}
     /// A container is about to be made: what can be paid for ahead of time is begun. Returns at once.
     fn expect_container(&self) {}
+    /// Whether files of this directory can be shown with other owners by a mount alone. Asked once, remembered.
+    fn can_idmap<'a>(&'a self, _directory: &'a Path) -> BoxFuture<'a, bool> {
+        Box::pin(async { false })
+    }
     /// This boot.
     fn boot_id(&self) -> String;
     /// Builds the OCI spec: defaults, image, options (SPC-*); looks users up in the root.

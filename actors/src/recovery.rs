@@ -149,13 +149,22 @@ pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
     let OperationStatus::Parked { cause } = &operation.status else {
         return Err(Error::failed_precondition(format!("operation {id} is not parked")));
     };
+    if let Intent::Relaunch { container, .. } = &operation.intent {
+        // Not the old attempt once more: what it left is looked at by a new one.
+        let mut batch = bosun_storage::batch::Batch::new();
+        batch.close_operation(id);
+        core.commit(batch).await?;
+        let relauncher = crate::relaunch::Relauncher { core, namespace: &operation.namespace, id: container };
+        return relauncher.start().await.map(drop);
+    }
     // Whoever asked for something to be made was told that it failed: it may only go back. A removal may only go forward.
     let status = match &operation.intent {
         Intent::PrepareSnapshot { .. }
         | Intent::CreateContainer { .. }
         | Intent::CreateTask { .. }
         | Intent::MakeLayer { .. }
-        | Intent::ApplyLayer { .. } => OperationStatus::Undoing { cause: cause.clone() },
+        | Intent::ApplyLayer { .. }
+        | Intent::RemapSnapshot { .. } => OperationStatus::Undoing { cause: cause.clone() },
         _ => OperationStatus::Forward,
     };
     if let Intent::DeleteTask { container, .. } = &operation.intent {

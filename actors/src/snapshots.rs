@@ -14,6 +14,7 @@ use bosun_types::event::Event;
 use bosun_types::mount::Mount;
 use bosun_types::operation::Intent;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
+use bosun_types::user_namespace::IdMaps;
 use bosun_types::{Error, Labels, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
 
@@ -74,6 +75,7 @@ impl SnapshotsHandle {
         let (namespace, snapshotter) = (self.namespace.clone(), Arc::clone(&self.snapshotter));
         write(&self.core, &WRITER, DEADLINE, move |core| async move {
             let record = new_record(&core, &namespace, snapshotter.name(), key, parent, kind, labels)?;
+            let shown = mounts(&core, &record)?;
             let parents = parents_of(&core, &record)?;
             let intent = Intent::PrepareSnapshot {
                 snapshotter: record.snapshotter.clone(),
@@ -88,7 +90,7 @@ impl SnapshotsHandle {
             let directory = MakeDirectory {
                 snapshotter: Arc::clone(&snapshotter),
                 directory: record.directory,
-                parents: parents.clone(),
+                parents,
                 kind,
             };
             if let Err(failure) = operation::perform(&directory).await {
@@ -101,7 +103,7 @@ impl SnapshotsHandle {
             batch.close_operation(operation.id);
             publish_prepare(&mut batch, &record);
             core.commit(batch).await?;
-            Ok(snapshotter.mounts(record.directory, &parents, kind)?)
+            Ok(shown)
         })
         .await
     }
@@ -195,6 +197,7 @@ impl SnapshotsHandle {
             let mut record = get(&core, &namespace, &name, &key)?;
             Mask::parse("snapshot", &paths, &[])?.labels(&mut record.labels, &given);
             labels::validate(&record.labels)?;
+            IdMaps::from_labels(&record.labels)?;
             record.updated_at = Timestamp::now();
             let mut batch = Batch::new();
             batch.put(&record);
@@ -258,16 +261,10 @@ pub(crate) fn new_record(
     kind: SnapshotKind,
     labels: Labels,
 ) -> Result<SnapshotRecord> {
-    refuse_taken(core, namespace, snapshotter, &key)?;
-    if let Some(parent) = &parent
-        && get(core, namespace, snapshotter, parent)?.kind != SnapshotKind::Committed
-    {
-        return Err(Error::invalid_argument(format!("parent {parent} of snapshot {key} is not committed")));
-    }
     let now = Timestamp::now();
     let directory = core.store.next_directory();
     let (namespace, snapshotter) = (namespace.clone(), snapshotter.to_owned());
-    Ok(SnapshotRecord {
+    let record = SnapshotRecord {
         namespace,
         snapshotter,
         key,
@@ -278,7 +275,21 @@ pub(crate) fn new_record(
         usage: None,
         created_at: now,
         updated_at: now,
-    })
+    };
+    check_new(core, &record)?;
+    Ok(record)
+}
+
+/// Its key is free, its parent exists and is committed.
+pub(crate) fn check_new(core: &Core, record: &SnapshotRecord) -> Result<()> {
+    let (namespace, snapshotter, key) = (&record.namespace, &record.snapshotter, &record.key);
+    refuse_taken(core, namespace, snapshotter, key)?;
+    if let Some(parent) = &record.parent
+        && get(core, namespace, snapshotter, parent)?.kind != SnapshotKind::Committed
+    {
+        return Err(Error::invalid_argument(format!("parent {parent} of snapshot {key} is not committed")));
+    }
+    Ok(())
 }
 
 /// Directories of the parents, nearest first.
@@ -309,7 +320,12 @@ pub(crate) fn mounts(core: &Core, record: &SnapshotRecord) -> Result<Vec<Mount>>
         .with_hint("prepare or view a snapshot above it"));
     }
     let parents = parents_of(core, record)?;
-    Ok(core.snapshotter(&record.snapshotter)?.mounts(record.directory, &parents, record.kind)?)
+    let mut mounts =
+        core.snapshotter(&record.snapshotter)?.mounts(record.directory, &parents, record.kind)?;
+    if let Some(maps) = IdMaps::from_labels(&record.labels)? {
+        mounts.iter_mut().for_each(|mount| mount.options.extend(maps.to_mount_words()));
+    }
+    Ok(mounts)
 }
 
 /// A record that has no children, or why it may not go.

@@ -7,7 +7,7 @@ use bosun_types::container::ContainerRecord;
 use bosun_types::content::Descriptor;
 use bosun_types::mount::Mount;
 use bosun_types::platform::Platform;
-use bosun_types::spec::{RootRequest, SpecRequest};
+use bosun_types::spec::{RootRequest, SpecOptions, SpecRequest};
 use bosun_types::{Error, ImageName, NamespaceName, Result};
 
 use crate::core::{Shared, blocking};
@@ -37,11 +37,17 @@ pub(crate) async fn build(
                 ))),
             };
         }
-        SpecRequest::Build(options) => options.as_ref().clone(),
+        SpecRequest::Build(options) => SpecOptions {
+            // A view cannot be written to, and the spec says so.
+            read_only_root: options.read_only_root || matches!(root, RootRequest::ImageView { .. }),
+            ..options.as_ref().clone()
+        },
     };
     let root = match root {
         RootRequest::Directory(path) => RootPath::Directory(path.clone()),
-        RootRequest::Image { .. } | RootRequest::Snapshot(_) => RootPath::Mounts(mounts),
+        RootRequest::Image { .. } | RootRequest::ImageView { .. } | RootRequest::Snapshot(_) => {
+            RootPath::Mounts(mounts)
+        }
         RootRequest::FromSpec => {
             return Err(Error::invalid_argument(format!(
                 "container {}: a root is required unless the spec is given whole",

@@ -34,7 +34,7 @@ use bosun_types::task::{
     ExecRequest, ExitStatus, KillTarget, PidInfo, ProcessIdentity, ProcessInfo, ProcessStatus, StoredPhase,
     TaskRecord,
 };
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
+use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp, signal};
 use oci_spec::runtime::LinuxResources;
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
@@ -46,7 +46,7 @@ use crate::directory::Name;
 pub use attach::AttachStream;
 
 pub(crate) use actor::{rows_of_deletion, spec};
-pub(crate) use create::{create, finish};
+pub(crate) use create::{create, create_as, finish};
 pub(crate) use delete::RemoveTask;
 
 /// How long a request to a task may take: making and starting included.
@@ -245,6 +245,15 @@ impl TaskHandle {
                 Error::invalid_argument(format!("signal {signal} does not exist")).with_hint("use 1 to 64")
             );
         }
+        if ends(signal) && !matches!(target, KillTarget::Exec(_)) {
+            // A person ends it: no failure for its restart policy.
+            crate::relaunch::mark(&self.core, &self.namespace, &self.container).await?;
+        }
+        self.signal(target, signal).await
+    }
+
+    /// The same without a word to the restart policy.
+    pub(crate) async fn signal(&self, target: KillTarget, signal: u32) -> Result<()> {
         self.ask(|reply| TaskMessage::Kill(target, signal, reply), DEADLINE).await?
     }
 
@@ -260,6 +269,12 @@ impl TaskHandle {
 
     /// Removes the task; gives how init ended, if it ever ran (TSK-16).
     pub async fn delete(&self) -> Result<Option<ExitStatus>> {
+        crate::relaunch::mark(&self.core, &self.namespace, &self.container).await?;
+        self.remove().await
+    }
+
+    /// The same without a word to the restart policy.
+    pub(crate) async fn remove(&self) -> Result<Option<ExitStatus>> {
         self.ask(TaskMessage::Delete, DEADLINE).await?
     }
 
@@ -343,6 +358,11 @@ impl TaskHandle {
         });
         Ok(self.core.host.logs(path, request, done))
     }
+}
+
+/// Whether a signal is a person's word to end. Others, such as SIGHUP, are for the program to understand.
+fn ends(signal: u32) -> bool {
+    [signal::KILL, signal::TERM, signal::INT, signal::QUIT].contains(&signal)
 }
 
 /// Name of a log file in [`log_directory`].

@@ -7,6 +7,7 @@
 //!     └─ containers       dynamic
 //!         └─ <container>  rest_for_one
 //!             ├─ writer   updates the record, makes the task
+//!             ├─ relaunch its restart policy, if it has one
 //!             └─ task     transient
 //! ```
 
@@ -22,7 +23,7 @@ use crate::directory::Name;
 use crate::supervisor::{
     ChildSpec, Flags, Intensity, RestartType, Strategy, Supervisor, SupervisorMessage, supervisor_spec,
 };
-use crate::{task, writer};
+use crate::{relaunch, task, writer};
 
 /// Path of the supervisor of all namespaces.
 pub(crate) const NAMESPACES: &str = "namespaces";
@@ -119,6 +120,9 @@ fn container_spec(core: &Shared, namespace: &NamespaceName, id: &ContainerId) ->
     let children = Arc::new(move || {
         let mut children =
             vec![writer::spec(&shared, "writer", Name::Container(name.clone(), container.clone()))];
+        if relaunch::record(&shared, &name, &container).ok().flatten().is_some() {
+            children.push(relaunch::spec(&shared, &name, &container));
+        }
         // What recovery makes or removes has no actor until that is done: two hands on one row would be one too many.
         let there = task::record(&shared, &name, &container).ok().flatten();
         let adopted = there.filter(|record| !crate::recovery::works_on(&shared, record));
@@ -156,12 +160,24 @@ pub(crate) async fn start_container(
         .map(drop)
 }
 
+/// Hangs the restart policy of a container in that had none.
+pub(crate) async fn start_relaunch(core: &Shared, namespace: &NamespaceName, id: &ContainerId) -> Result<()> {
+    let started = supervisor(core, container_path(namespace, id))?
+        .start_child(relaunch::spec(core, namespace, id))
+        .await;
+    match started {
+        Err(error) if error.class != ErrorClass::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Takes a removed container out.
 pub(crate) async fn stop_container(core: &Shared, namespace: &NamespaceName, id: &ContainerId) -> Result<()> {
     supervisor(core, containers_path(namespace))?.remove_child(id.as_str()).await?;
     core.directory.remove(&Name::Supervisor(container_path(namespace, id)));
     core.directory.remove(&Name::Container(namespace.clone(), id.clone()));
     core.directory.remove(&Name::Task(namespace.clone(), id.clone()));
+    core.directory.remove(&Name::Relaunch(namespace.clone(), id.clone()));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod content;
 mod events;
 mod filter;
+mod lifecycle;
 mod process;
 mod snapshots;
 
@@ -15,7 +16,8 @@ pub use self::access::{Audit, SocketCommand};
 pub use self::content::{Content, ContentCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
-pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Security};
+pub use self::lifecycle::{Restart, Start, Stop};
+pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
 pub use self::snapshots::{Snapshots, SnapshotsCommand};
 
 /// Run and supervise containers with bosund.
@@ -61,6 +63,12 @@ pub enum Command {
     Exec(Exec),
     /// Send a signal to a container.
     Kill(Kill),
+    /// Start ended containers again.
+    Start(Start),
+    /// End containers: by a signal, and after a time by force.
+    Stop(Stop),
+    /// Stop containers, then start them.
+    Restart(Stop),
     /// Freeze every process of containers.
     Pause(Names),
     /// Let frozen containers go on.
@@ -215,7 +223,7 @@ pub struct Ps {
 /// Change limits.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun update --memory 256m web\n  bosun update --cpus 1.5 --pids-limit 100 web db\n\nA live container feels it at once; the container's spec is changed too, so that its next task has the same limits."
+    after_help = "EXAMPLES:\n  bosun update --memory 256m web\n  bosun update --cpus 1.5 --pids-limit 100 web db\n  bosun update --restart on-failure:5 web\n\nA live container feels it at once; the container's spec is changed too, so that its next task has the same limits."
 )]
 pub struct Update {
     /// Containers.
@@ -230,6 +238,8 @@ pub struct Update {
     /// Most processes and threads.
     #[arg(long)]
     pub pids_limit: Option<u64>,
+    #[command(flatten)]
+    pub restart: Restart,
 }
 
 /// Show use.
@@ -379,6 +389,20 @@ mod tests {
         let Command::Run(run) = parsed.command else { panic!("run") };
         assert!(run.rm && run.interactive && run.tty && !parsed.json);
         assert_eq!(run.command, ["sh", "-c", "echo --json"]);
+    }
+
+    #[test]
+    fn rst_1_restart_policies_are_flags_of_run_and_update() {
+        let parsed = Arguments::parse_from(["bosun", "run", "-d", "--restart", "on-failure:3", "r.io/a:1"]);
+        let Command::Run(run) = parsed.command else { panic!("run") };
+        assert_eq!(run.restart.restart.map(|when| when.to_string()).as_deref(), Some("on-failure:3"));
+        for bad in [
+            vec!["bosun", "run", "-d", "--restart", "sometimes", "r.io/a:1"],
+            vec!["bosun", "run", "--rm", "--restart", "always", "r.io/a:1"],
+            vec!["bosun", "update", "--restart-intensity", "5/1m", "web"],
+        ] {
+            assert!(Arguments::try_parse_from(bad.clone()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod foreground;
 mod images;
+mod lifecycle;
 mod live;
 mod logs;
 mod namespaces;
@@ -44,6 +45,9 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Images(options) => images::images(&context, options).await,
         Command::Ps(options) => containers::ps(&context, &options).await,
         Command::Kill(options) => containers::kill(&context, &options).await,
+        Command::Start(options) => lifecycle::start(&context, &options).await,
+        Command::Stop(options) => lifecycle::stop(&context, &options).await,
+        Command::Restart(options) => lifecycle::restart(&context, &options).await,
         Command::Pause(options) => live::pause(&context, &options).await,
         Command::Resume(options) => live::resume(&context, &options).await,
         Command::Update(options) => live::update(&context, &options).await,

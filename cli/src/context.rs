@@ -101,6 +101,21 @@ pub fn time(text: &str) -> anyhow::Result<Timestamp> {
     Ok(Timestamp::parse(text)?)
 }
 
+/// `250ms`, `90s`, `10m`, `2h`.
+pub fn duration(text: &str) -> anyhow::Result<Duration> {
+    let parse = |count: &str| count.parse::<u64>().ok();
+    // Milliseconds first: their unit ends like seconds.
+    if let Some(count) = text.strip_suffix("ms").and_then(parse) {
+        return Ok(Duration::from_millis(count));
+    }
+    for (unit, seconds) in [("s", 1), ("m", 60), ("h", 3600)] {
+        if let Some(count) = text.strip_suffix(unit).and_then(parse) {
+            return Ok(Duration::from_secs(count.saturating_mul(seconds)));
+        }
+    }
+    bail!("time {text:?}: use a number and a unit, such as 250ms, 90s, 10m or 2h")
+}
+
 /// `64m`, `1g`, `512k`, or plain bytes.
 pub fn bytes(text: &str) -> anyhow::Result<u64> {
     let lower = text.to_ascii_lowercase();

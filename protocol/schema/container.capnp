@@ -29,6 +29,67 @@ interface Container {
 
   task @4 () -> (error :Common.Error, task :Task.Task);
   # The task, resolved at the first use.
+
+  start @5 () -> (error :Common.Error, pid :UInt32);
+  # Starts it unless it runs: an ended task makes room for a new one with the same streams. Idempotent. Errors: failedPrecondition while it is
+  # being stopped.
+
+  stop @6 (request :StopRequest) -> (error :Common.Error, exit :Common.ExitStatus);
+  # Ends it unless it has ended: by a signal, after the time-out by SIGKILL. Its restart policy takes it for a person's wish. Answers when it
+  # has ended; `exit` is null if it never ran. A disconnect does not take it back. Idempotent.
+
+  restart @7 (request :StopRequest) -> (error :Common.Error, pid :UInt32);
+  # Stop, then start.
+
+  relaunch @8 () -> (error :Common.Error, info :RelaunchInfo);
+  # Its restart policy, and where that is; null: it never had one.
+
+  setRestartPolicy @9 (policy :RestartPolicy) -> (error :Common.Error);
+  # Errors: invalidArgument. A container that has ended already is left as it is.
+}
+
+struct StopRequest {
+  signal @0 :UInt32;
+  # 0: the image's, else SIGTERM.
+  timeoutMs @1 :Int64 = -1;
+  # Before it is killed; negative: 10 000. 0: at once.
+}
+
+struct RestartPolicy {
+  when @0 :Text;
+  # `no`, `on-failure`, `on-failure:<n>`, `always`, `unless-stopped`.
+  restartsMax @1 :UInt32;
+  # Within `periodMs`; one more, and it is given up. Without a period: no limit.
+  periodMs @2 :UInt64;
+  backoffFirstMs @3 :UInt64;
+  # Before the first relaunch, then doubled; 0 here and in the next two: the default.
+  backoffMostMs @4 :UInt64;
+  healthyMs @5 :UInt64;
+  # A life this long lets the back-off begin anew.
+}
+
+enum RelaunchStatus {
+  idle @0;
+  waiting @1;
+  # In back-off.
+  relaunching @2;
+  stopping @3;
+  givenUp @4;
+}
+
+struct RelaunchInfo {
+  container @0 :Text;
+  policy @1 :RestartPolicy;
+  status @2 :RelaunchStatus;
+  count @3 :UInt32;
+  # Relaunches by the policy since a person started it last.
+  stopped @4 :Bool;
+  # By a person.
+  nextAt @5 :Int64;
+  # End of the back-off, or when a stop becomes a kill; 0: neither.
+  cause @6 :Text;
+  # Why it was given up.
+  lastExit @7 :Common.ExitStatus;
 }
 
 struct RuntimeChoice {
@@ -62,6 +123,8 @@ struct ContainerRequest {
   runtime @5 :RuntimeChoice;
   spec @6 :SpecRequest;
   extensions @7 :List(Common.NamedAny);
+  restart @8 :RestartPolicy;
+  # Null: what the labels say, else none.
 }
 
 struct RootRequest {
@@ -74,6 +137,8 @@ struct RootRequest {
     # A directory of the host.
     fromSpec @3 :Void;
     # Whatever the given spec says.
+    imageView @4 :Text;
+    # As `image`, without a writable layer: a view.
   }
 }
 
@@ -123,6 +188,30 @@ struct SpecOptions {
   # Taken from both defaults; `ALL`: every one.
   devices @25 :List(Text);
   # Host devices: `/dev/fuse`, or `/dev/x:/dev/y:rwm`.
+  userNamespace @26 :UserNamespace;
+  # Null: the host's users.
+}
+
+struct UserNamespace {
+  uids @0 :List(IdRange);
+  gids @1 :List(IdRange);
+  # Empty: as uids.
+  ownership @2 :Ownership;
+}
+
+struct IdRange {
+  # `size` ids from `container` on inside are those from `host` on outside.
+  container @0 :UInt32;
+  host @1 :UInt32;
+  size @2 :UInt32;
+}
+
+enum Ownership {
+  # How a new snapshot's files come to belong to the mapped users.
+  auto @0;
+  # By the mount where it can, else on disk.
+  idmap @1;
+  copy @2;
 }
 
 struct Seccomp {

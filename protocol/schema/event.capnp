@@ -87,4 +87,8 @@ struct EventRecord {
   # tasks/checkpointed
   payload @19 :Common.Any;
   # Topics published by clients.
+  count @20 :UInt32;
+  # containers/relaunched, containers/given-up: relaunches by the policy since a person started it last
+  cause @21 :Text;
+  # containers/given-up
 }

@@ -30,6 +30,9 @@ interface Namespace {
 
   events @7 () -> (error :Common.Error, events :Events.Events);
   # This namespace's alone, whatever the filter says.
+
+  relaunches @8 (page :Common.Page) -> (error :Common.Error, infos :List(Containers.RelaunchInfo), page :Common.NextPage);
+  # The restart policy of each container that has one.
 }
 
 struct NamespaceRecord {

@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod event;
 pub mod image;
 pub mod metrics;
+pub mod relaunch;
 pub mod snapshot;
 pub mod task;
 #[cfg(test)]

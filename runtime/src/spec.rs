@@ -16,10 +16,12 @@ mod options;
 pub(crate) mod seccomp;
 mod security;
 mod user;
+mod user_namespace;
 
 pub use exec::exec_process;
 pub use json::to_json;
 pub use user::{UserDatabase, resolve as resolve_user};
+pub use user_namespace::maps_of;
 
 use std::os::fd::BorrowedFd;
 
@@ -82,6 +84,7 @@ pub fn build(
     security::apply(&mut spec, options)?;
     options::limits(&mut spec, options)?;
     devices::apply(&mut spec, options)?;
+    user_namespace::apply(&mut spec, options)?;
     Ok(spec)
 }
 

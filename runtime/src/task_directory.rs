@@ -1,4 +1,5 @@
-//! The directory of one task, `<state>/tasks/<nonce>` (0700): what the shim needs and what it leaves for recovery.
+//! The directory of one task, `<state>/tasks/<nonce>` (0700): what the shim needs and what it leaves for recovery. A container with users
+//! of its own is made by its own root, so that one may pass through (0710).
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -57,7 +58,8 @@ impl TaskDirectory {
     ) -> Result<Self> {
         let directory = Self::of(state, nonce)?;
         let tasks = state.join(TASKS);
-        ensure_private(&tasks)?;
+        // Names in it are random, and what they name is private.
+        ensure_directory(&tasks, 0o711)?;
         ensure_private(&directory.path)?;
         let owner = format!("{}/{}", owner.0, owner.1);
         directory.write(file::OWNER, owner.as_bytes())?;
@@ -67,6 +69,13 @@ impl TaskDirectory {
         }
         directory.write(file::CONFIG, spec)?;
         Ok(directory)
+    }
+
+    /// Lets a group pass through, to the container's root: its own root needs that (CVE-2021-41103: nobody else). Again: the same.
+    pub fn let_pass(&self, gid: u32) -> Result<()> {
+        let what = || format!("let group {gid} pass through {}", self.path.display());
+        std::os::unix::fs::chown(&self.path, None, Some(gid)).context(what)?;
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o710)).context(what)
     }
 
     /// Removes it. Not there: success. The root file system's mount point is only ever taken by `rmdir` (MNT-5): should
@@ -254,14 +263,19 @@ fn exit_name(exec: Option<&ExecId>) -> String {
 
 /// A directory of mode 0700 that is none of anybody else's making (P5).
 pub(crate) fn ensure_private(path: &Path) -> Result<()> {
+    ensure_directory(path, 0o700)
+}
+
+/// A directory of exactly this mode.
+fn ensure_directory(path: &Path, wanted: u32) -> Result<()> {
     let what = || format!("make {}", path.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(path).context(what)?;
+    DirBuilder::new().recursive(true).mode(wanted).create(path).context(what)?;
     let mode = fs::symlink_metadata(path).context(what)?;
     if !mode.is_dir() {
         return Err(Error::failed_precondition(format!("{} is no directory", path.display())).into());
     }
-    if mode.permissions().mode() & 0o7777 != 0o700 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).context(what)?;
+    if mode.permissions().mode() & 0o7777 != wanted {
+        fs::set_permissions(path, fs::Permissions::from_mode(wanted)).context(what)?;
     }
     Ok(())
 }

@@ -103,7 +103,9 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::Pull { .. }
         | Intent::CreateContainer { .. }
         | Intent::MakeLayer { .. }
-        | Intent::ApplyLayer { .. } => true,
+        | Intent::ApplyLayer { .. }
+        | Intent::Relaunch { .. }
+        | Intent::RemapSnapshot { .. } => true,
         Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }

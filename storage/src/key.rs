@@ -58,6 +58,11 @@ pub fn task(namespace: &NamespaceName, id: &ContainerId) -> Key {
     container(namespace, id)
 }
 
+/// A container's restart policy.
+pub fn relaunch(namespace: &NamespaceName, id: &ContainerId) -> Key {
+    container(namespace, id)
+}
+
 /// An exec.
 pub fn exec(namespace: &NamespaceName, container: &ContainerId, id: &ExecId) -> Key {
     join(&[namespace.as_str().as_bytes(), container.as_str().as_bytes(), id.as_str().as_bytes()])

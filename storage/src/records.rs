@@ -7,6 +7,7 @@ use bosun_types::event::EventRecord;
 use bosun_types::image::ImageRecord;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::OperationRecord;
+use bosun_types::relaunch::RelaunchRecord;
 use bosun_types::snapshot::SnapshotRecord;
 use bosun_types::task::{ExecRecord, TaskRecord};
 
@@ -37,6 +38,7 @@ record!(OperationRecord, Operations, |row| key::operation(row.id));
 record!(EventRecord, Events, |row| key::event(row.sequence));
 record!(SocketRecord, Sockets, |row| key::socket(&row.id));
 record!(AuditRecord, Audit, |row| key::audit(row.sequence));
+record!(RelaunchRecord, Relaunches, |row| key::relaunch(&row.namespace, &row.container));
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use bosun_types::ErrorClass;
 use bosun_types::error::{chain, class_of_io};
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotKind, Usage};
+use bosun_types::user_namespace::IdMaps;
 
 #[cfg(test)]
 mod conformance;
@@ -94,11 +95,18 @@ pub trait Snapshotter: Send + Sync {
     /// Its name, such as `overlayfs`.
     fn name(&self) -> &str;
 
+    /// The directory that it keeps everything in.
+    fn root(&self) -> &Path;
+
     /// Makes the directory of a new snapshot above `parents` (nearest first). One that is there is left as it is.
     ///
     /// It is not synced, to keep the way to a container's start short: after a power cut (another boot id) recovery calls
     /// this again for each active snapshot of the database.
     fn ensure_directory(&self, directory: u64, parents: &[u64], kind: SnapshotKind) -> Result<()>;
+
+    /// Makes a directory with what the committed snapshot `from` has of its own, but with the owners that `maps` say
+    /// (CTR-15). One that is there is left as it is. Not synced.
+    fn ensure_remapped(&self, directory: u64, from: u64, maps: &IdMaps) -> Result<()>;
 
     /// Removes a snapshot's directory with everything in it; none there is success.
     fn ensure_no_directory(&self, directory: u64) -> Result<()>;

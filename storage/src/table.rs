@@ -35,6 +35,8 @@ pub enum Table {
     Audit = 13,
     /// Sockets that yield one namespace.
     Sockets = 16,
+    /// Restart policies of containers, and where they are.
+    Relaunches = 14,
 }
 
 impl Table {
@@ -55,6 +57,7 @@ impl Table {
             Self::Cursors => "cursors",
             Self::Audit => "audit",
             Self::Sockets => "sockets",
+            Self::Relaunches => "relaunches",
         }
     }
 }

@@ -10,10 +10,13 @@ use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
 use bosun_types::event::{Event, EventRecord};
 use bosun_types::reference::Reference;
+use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::spec::SpecRequest;
 use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
 use bosun_types::task::{ExecProcess, ExecRequest};
 use bosun_types::transfer::PullRequest;
+use bosun_types::user_namespace::{Ownership, UserNamespace};
 use bosun_types::{ContainerId, Error, ErrorClass, ExecId, Labels, Result, SnapshotKey};
 
 /// Lives until it is asked to end.
@@ -60,6 +63,7 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
         told.image = transfer.wait().await.is_ok();
     }
     let _ = life(client, &mut told).await;
+    let _ = mapped(client).await;
     told
 }
 
@@ -73,6 +77,32 @@ async fn layers(client: &Client) -> Result<()> {
     snapshots.apply(key(), made.layer).await.map(drop)
 }
 
+/// A container for whose users the image's files are copied.
+async fn mapped(client: &Client) -> Result<()> {
+    let mut request = shell("mapped", "true");
+    if let SpecRequest::Build(options) = &mut request.spec {
+        let uids = vec!["0:100000:65536".parse()?];
+        options.user_namespace = Some(UserNamespace { uids, gids: Vec::new(), ownership: Ownership::Copy });
+    }
+    namespace(client).containers().create(request).await?;
+    namespace(client).container(ContainerId::new("mapped")?).delete(true).await
+}
+
+/// The copies that it leaves for the next.
+async fn remove_copies(client: &Client) -> bool {
+    let snapshots = namespace(client).default_snapshots();
+    let Ok(mut all) = snapshots.list().await else { return false };
+    // Those that stand on others first.
+    all.retain(|it| it.key.as_str().ends_with("-100000-100000"));
+    all.sort_by_key(|it| std::cmp::Reverse(it.directory));
+    for copy in all {
+        if !gone(snapshots.remove(copy.key).await) {
+            return false;
+        }
+    }
+    true
+}
+
 async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     let containers = namespace(client).containers();
     containers.create(shell("life", LIFE)).await?;
@@ -81,6 +111,10 @@ async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     let task = container.create_task(logged()).await?;
     task.start().await?;
     verbs(&task).await?;
+    task.kill(15, false).await?;
+    told.exit = Some(task.wait().await?.code());
+    // Once more, by the operation that makes the new task in the place of the old.
+    container.start().await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     task.delete().await?;
@@ -169,14 +203,15 @@ pub async fn remove_all(client: &Client) {
             content.delete(blob.digest).await.expect("deletes");
         }
     }
+    let mapped = namespace(client).container(ContainerId::new("mapped").expect("good"));
     eventually("everything to be removable", || async {
         let task = container.task();
-        // What is frozen does not die.
-        let _ = task.resume().await;
-        let _ = task.kill(9, true).await;
+        let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
         gone(task.delete().await.map(drop))
             && gone(container.delete(true).await)
             && gone(namespace(client).default_snapshots().remove(key()).await)
+            && gone(mapped.delete(true).await)
+            && remove_copies(client).await
     })
     .await;
 }

@@ -115,3 +115,25 @@ fn man_pages_and_completions_are_made() {
         assert!(good(&world, &["completions", shell]).contains("bosun"));
     }
 }
+
+#[test]
+fn start_stop_restart_and_policies_by_their_words() {
+    let (world, _daemon) = with_image();
+    let image = "test.local/busybox:latest";
+    let lives = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    good(&world, &["run", "-d", "--name", "web", "--restart", "unless-stopped", image, "sh", "-c", lives]);
+    assert!(good(&world, &["ps"]).contains("unless-stopped 0"));
+    assert_eq!(good(&world, &["stop", "web"]), "web\n");
+    assert!(good(&world, &["ps", "-a"]).contains("stopped (0)"));
+    assert_eq!(good(&world, &["start", "web"]), "web\n");
+    assert!(good(&world, &["ps"]).contains("running"));
+    assert_eq!(good(&world, &["restart", "-t", "1", "web"]), "web\n");
+    good(&world, &["update", "--restart", "on-failure:3", "--restart-intensity", "5/1m", "web"]);
+    let rows: serde_json::Value = serde_json::from_str(&good(&world, &["ps", "--json"])).expect("JSON");
+    assert_eq!(rows[0]["restart"]["policy"]["when"], "on-failure:3");
+    assert_eq!(rows[0]["restart"]["policy"]["intensity"]["restarts"], 5);
+    assert!(good(&world, &["tree"]).contains("relaunch"));
+    good(&world, &["rm", "-f", "web"]);
+    let refused = bosun(&world, &["run", "--rm", "--restart", "always", image, "true"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+}

@@ -95,6 +95,7 @@ pub fn shell(id: &str, command: &str) -> ContainerRequest {
         runtime: bosun_types::container::RuntimeChoice::default(),
         spec: SpecRequest::Build(Box::new(SpecOptions { args, ..SpecOptions::default() })),
         extensions: BTreeMap::new(),
+        restart: None,
     }
 }
 

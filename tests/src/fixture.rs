@@ -26,7 +26,7 @@ pub fn busybox() -> anyhow::Result<Vec<u8>> {
 }
 
 /// A root file system: busybox, its links, users, the usual directories.
-fn root_layer() -> anyhow::Result<LayerBuilder> {
+pub fn root_layer() -> anyhow::Result<LayerBuilder> {
     let mut layer = LayerBuilder::new();
     for (directory, mode) in [
         ("bin", 0o755),

@@ -20,6 +20,9 @@ impl World {
     /// Fresh directories; the state directory's path is short, because sockets are below it.
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("bt-").tempdir().expect("a temporary directory");
+        // The root of a container with users of its own must get to the task directory, as below /run.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(directory.path(), mode).expect("our own");
         let places = Places {
             root: directory.path().join("root"),
             state: directory.path().join("run"),

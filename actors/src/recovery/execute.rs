@@ -224,7 +224,9 @@ async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> 
                 let exit = exit.or_else(|| stored_exit(&record));
                 task::rows_of_deletion(batch, &record, execs.iter().map(|exec| &exec.id), exit);
             })
-            .await
+            .await?;
+            crate::relaunch::look(core, &namespace, &container);
+            Ok(())
         }
         other => Err(Error::internal(format!("{} is not rolled forward", other.name()))),
     }
@@ -262,6 +264,7 @@ async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
             close(core, operation, |_| ()).await
         }
         Intent::PrepareSnapshot { snapshotter, directory, .. }
+        | Intent::RemapSnapshot { snapshotter, directory, .. }
         | Intent::CreateContainer { snapshotter, directory, .. } => {
             let operation = operation.clone();
             in_writer(core, snapshots::WRITER, move |core| async move {
@@ -343,7 +346,9 @@ async fn end_unknown(core: &Shared, found: &TaskRecord) -> Result<()> {
         batch.publish(&record.namespace, event);
     }
     core.commit(batch).await?;
-    tree::start_task(core, &record.namespace, &record.container).await
+    tree::start_task(core, &record.namespace, &record.container).await?;
+    crate::relaunch::look(core, &record.namespace, &record.container);
+    Ok(())
 }
 
 /// A task directory that no row and no operation knows: what runs in it is ended first.

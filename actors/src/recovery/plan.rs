@@ -6,11 +6,12 @@
 //! | an operation of this life of the daemon | left: whoever opened it drives it |
 //! | a parked operation, or one tried [`ATTEMPTS_MAX`] times | parked |
 //! | an operation that was being taken back | taken back; a removal never is |
-//! | making a snapshot, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
+//! | making a snapshot, a copy of one, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container | finished |
 //! | a pull | resumed |
+//! | starting a container again | adopted: the container's restart policy goes on with it |
 //! | a task that was alive, of another boot | ended, unknown how: the machine was restarted |
 //! | a task that an open operation makes or removes | left to the operation |
 //! | any other task | adopted: its actor reattaches |
@@ -224,6 +225,7 @@ impl<'a> Claims<'a> {
         for operation in &observed.operations {
             match &operation.intent {
                 Intent::PrepareSnapshot { snapshotter, directory, .. }
+                | Intent::RemapSnapshot { snapshotter, directory, .. }
                 | Intent::RemoveSnapshot { snapshotter, directory, .. }
                 | Intent::CreateContainer { snapshotter, directory, .. }
                 | Intent::DeleteContainer { snapshotter, directory, .. }
@@ -243,7 +245,8 @@ impl<'a> Claims<'a> {
                 Intent::StartProcess { nonce, .. } => {
                     nonces.insert(nonce);
                 }
-                Intent::Pull { .. } | Intent::MakeLayer { .. } => {}
+                // The steps of a relaunch have intents of their own.
+                Intent::Pull { .. } | Intent::MakeLayer { .. } | Intent::Relaunch { .. } => {}
             }
         }
         directories.extend(&in_work);
@@ -279,7 +282,8 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
         Intent::PrepareSnapshot { .. }
         | Intent::CreateContainer { .. }
         | Intent::MakeLayer { .. }
-        | Intent::ApplyLayer { .. } => {
+        | Intent::ApplyLayer { .. }
+        | Intent::RemapSnapshot { .. } => {
             (Action::Undo, "whoever asked for it heard nothing: it was never there")
         }
         Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. } => {
@@ -294,6 +298,9 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
             (true, false) => (Action::Undo, "no shim of it lives"),
             (false, _) => (Action::Undo, "it is of another boot: nothing of it lives"),
         },
+        Intent::Relaunch { .. } => {
+            (Action::Adopt, "its container's restart policy goes on with it, once its parts are settled")
+        }
         Intent::StartProcess { .. } => {
             (Action::Close, "its task's actor asks the shim whether it started, or finds out how it ended")
         }

@@ -28,6 +28,17 @@ pub(crate) async fn create(
     id: ContainerId,
     request: TaskRequest,
 ) -> Result<()> {
+    create_as(core, namespace, id, request, task_directory::new_nonce()?).await
+}
+
+/// The same, under a nonce that the caller has drawn and remembers.
+pub(crate) async fn create_as(
+    core: &Shared,
+    namespace: NamespaceName,
+    id: ContainerId,
+    request: TaskRequest,
+    nonce: String,
+) -> Result<()> {
     let container = containers::get(core, &namespace, &id)?;
     if super::record(core, &namespace, &id)?.is_some() {
         return Err(Error::already_exists(format!("container {id} has a task")).with_hint("delete it first"));
@@ -38,7 +49,7 @@ pub(crate) async fn create(
     let record = TaskRecord {
         namespace: namespace.clone(),
         container: id.clone(),
-        nonce: task_directory::new_nonce()?,
+        nonce,
         boot_id: core.host.boot_id(),
         shim: None,
         init: None,

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use bosun_types::task::OnShimDeath;
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::Restart;
 use crate::detach_keys::DetachKeys;
 
 /// Make and run a container.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
+    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run -d --name api --restart on-failure:5 registry.local:5000/team/api:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --userns-remap 100000:65536 registry.local:5000/library/busybox:latest id\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
 )]
 pub struct Run {
     /// Image, or root directory with --rootfs.
@@ -22,7 +23,7 @@ pub struct Run {
     #[arg(long)]
     pub name: Option<String>,
     /// Remove the container when it ends.
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long, conflicts_with_all = ["detach", "restart"])]
     pub rm: bool,
     /// Print the name and return at once; output goes to the log. With --interactive, `bosun attach` writes its input.
     #[arg(short, long)]
@@ -80,6 +81,8 @@ pub struct Run {
     pub privileged: bool,
     #[command(flatten)]
     pub security: Security,
+    #[command(flatten)]
+    pub users: Users,
     /// Read-only root file system.
     #[arg(long)]
     pub read_only: bool,
@@ -95,6 +98,8 @@ pub struct Run {
     /// Most processes.
     #[arg(long)]
     pub pids_limit: Option<u64>,
+    #[command(flatten)]
+    pub restart: Restart,
     /// Write the container's pid to this file.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub pid_file: Option<PathBuf>,
@@ -231,6 +236,35 @@ pub struct Exec {
     /// user[:group].
     #[arg(short, long)]
     pub user: Option<String>,
+}
+
+/// Users of the container's own.
+#[derive(Args)]
+pub struct Users {
+    /// Users of its own: those from INSIDE on are those from OUTSIDE on of the host; repeatable. Also for groups unless --gidmap is given.
+    #[arg(long, value_name = "INSIDE:OUTSIDE:SIZE")]
+    pub uidmap: Vec<String>,
+    /// The same for groups; repeatable.
+    #[arg(long, value_name = "INSIDE:OUTSIDE:SIZE", requires = "uidmap")]
+    pub gidmap: Vec<String>,
+    /// Short for --uidmap 0:UID:SIZE [default SIZE: 65536].
+    #[arg(long, value_name = "UID[:SIZE]", conflicts_with = "uidmap")]
+    pub userns_remap: Option<String>,
+    /// How the image's files come to belong to those users: idmap, by the mount, nothing is copied; copy, once on disk for each map; auto, by the mount
+    /// where kernel and file system can.
+    #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
+    pub userns_files: OwnershipChoice,
+}
+
+/// How files come to belong to mapped users.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum OwnershipChoice {
+    /// By the mount where it can.
+    Auto,
+    /// By the mount.
+    Idmap,
+    /// On disk.
+    Copy,
 }
 
 /// What a container may do.

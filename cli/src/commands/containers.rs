@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use bosun_types::container::ContainerRecord;
+use bosun_types::relaunch::{RelaunchInfo, RelaunchStatus, StopRequest};
 use bosun_types::task::{ExitCause, ProcessInfo};
-use bosun_types::{ErrorClass, ExecId};
+use bosun_types::{ErrorClass, ExecId, signal};
 use serde::Serialize;
 
 use crate::arguments::{Kill, Names, Ps, Rm};
 use crate::context::Context;
-use crate::{output, signals};
+use crate::output;
 
-const SIGKILL: u32 = nix::libc::SIGKILL as u32;
+use super::lifecycle;
 
 /// A row of `ps --json`: the record, and the task when there is one.
 #[derive(Serialize)]
@@ -22,6 +23,7 @@ struct Row<'a> {
     pid: Option<u32>,
     status: String,
     exit: Option<&'a bosun_types::task::ExitStatus>,
+    restart: Option<&'a RelaunchInfo>,
     runtime: &'a str,
     created_at: bosun_types::Timestamp,
     started_at: Option<bosun_types::Timestamp>,
@@ -32,13 +34,19 @@ struct Row<'a> {
 pub async fn ps(context: &Context, options: &Ps) -> anyhow::Result<()> {
     let namespace = context.namespace();
     let containers = namespace.containers();
-    let (records, tasks) = tokio::try_join!(containers.list_where(&options.filter), namespace.tasks())?;
+    let (records, tasks, policies) =
+        tokio::try_join!(containers.list_where(&options.filter), namespace.tasks(), namespace.relaunches())?;
+    let policies: BTreeMap<&str, &RelaunchInfo> =
+        policies.iter().map(|policy| (policy.container.as_str(), policy)).collect();
     let tasks: BTreeMap<&str, &ProcessInfo> =
         tasks.iter().filter(|task| task.exec.is_none()).map(|task| (task.container.as_str(), task)).collect();
     let rows: Vec<Row<'_>> = records
         .iter()
-        .map(|record| row(record, tasks.get(record.id.as_str()).copied()))
-        .filter(|row| options.all || !matches!(row.status.as_str(), "stopped" | "-"))
+        .map(|record| {
+            let id = record.id.as_str();
+            row(record, tasks.get(id).copied(), policies.get(id).copied())
+        })
+        .filter(|row| options.all || is_up(row))
         .collect();
     if context.json {
         return output::json(&rows);
@@ -55,21 +63,35 @@ pub async fn ps(context: &Context, options: &Ps) -> anyhow::Result<()> {
                 row.image.unwrap_or("-").to_owned(),
                 row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 status_cell(row),
+                lifecycle::cell(row.restart),
                 output::age(row.created_at),
             ]
         })
         .collect();
-    output::table(&["CONTAINER", "IMAGE", "PID", "STATUS", "AGE"], &cells);
+    output::table(&["CONTAINER", "IMAGE", "PID", "STATUS", "RESTART", "AGE"], &cells);
     Ok(())
 }
 
-fn row<'a>(record: &'a ContainerRecord, task: Option<&'a ProcessInfo>) -> Row<'a> {
+/// Not ended for good: it lives, or its policy is about to start it again.
+fn is_up(row: &Row<'_>) -> bool {
+    let comes = |policy: &RelaunchInfo| {
+        matches!(policy.status, RelaunchStatus::Waiting | RelaunchStatus::Relaunching)
+    };
+    !matches!(row.status.as_str(), "stopped" | "-") || row.restart.is_some_and(comes)
+}
+
+fn row<'a>(
+    record: &'a ContainerRecord,
+    task: Option<&'a ProcessInfo>,
+    restart: Option<&'a RelaunchInfo>,
+) -> Row<'a> {
     Row {
         container: record.id.as_str(),
         image: record.image.as_ref().map(bosun_types::ImageName::as_str),
         pid: task.map(|task| task.pid),
         status: task.map_or_else(|| "-".to_owned(), |task| task.status.to_string()),
         exit: task.and_then(|task| task.exit.as_ref()),
+        restart,
         runtime: &record.runtime.name,
         created_at: record.created_at,
         started_at: task.and_then(|task| task.started_at),
@@ -90,7 +112,7 @@ fn status_cell(row: &Row<'_>) -> String {
 
 /// Sends a signal to each.
 pub async fn kill(context: &Context, options: &Kill) -> anyhow::Result<()> {
-    let signal = signals::parse(&options.signal)?;
+    let signal = signal::parse(&options.signal)?;
     let exec = options.exec_id.as_deref().map(ExecId::new).transpose()?;
     for name in &options.containers {
         let task = context.container(name)?.task();
@@ -133,8 +155,11 @@ pub async fn rm(context: &Context, options: &Rm) -> anyhow::Result<()> {
 async fn remove(context: &Context, name: &str, options: &Rm) -> anyhow::Result<()> {
     let container = context.container(name)?;
     let task = container.task();
-    if options.force {
-        match task.kill(SIGKILL, true).await {
+    if options.force && container.relaunch().await?.is_some() {
+        // Its policy must not start it again under our hands.
+        container.stop(StopRequest { signal: Some(signal::KILL), timeout_ms: Some(0) }).await?;
+    } else if options.force {
+        match task.kill(signal::KILL, true).await {
             // Gone or ended already is what we want.
             Ok(()) => drop(task.wait().await),
             Err(error) if matches!(error.class, ErrorClass::NotFound | ErrorClass::FailedPrecondition) => {}

@@ -10,6 +10,7 @@ use bosun_types::{ErrorClass, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::lifecycle;
 use super::run::cpu_millis;
 use crate::arguments::{Names, Stats, Update};
 use crate::context::{self, Context};
@@ -40,9 +41,20 @@ pub async fn resume(context: &Context, options: &Names) -> anyhow::Result<()> {
 
 /// Changes limits: of the live task if there is one, and of the spec, so that the container's next task has them too.
 pub async fn update(context: &Context, options: &Update) -> anyhow::Result<()> {
+    let policy = lifecycle::policy(&options.restart)?;
     let resources = resources(options)?;
+    if resources == json!({}) && policy.is_none() {
+        bail!("nothing to change: give --memory, --cpus, --pids-limit or --restart");
+    }
     for name in &options.containers {
         let container = context.container(name)?;
+        if let Some(policy) = policy {
+            container.set_restart_policy(policy).await.with_context(|| format!("container {name}"))?;
+        }
+        if resources == json!({}) {
+            output::line(name);
+            continue;
+        }
         match container.task().update(serde_json::to_vec(&resources)?).await {
             Ok(()) => {}
             // Without a live task there is only the spec to change.
@@ -71,9 +83,6 @@ fn resources(options: &Update) -> anyhow::Result<Value> {
     }
     if let Some(pids) = options.pids_limit {
         resources["pids"] = json!({"limit": pids});
-    }
-    if resources == json!({}) {
-        bail!("nothing to change: give --memory, --cpus or --pids-limit");
     }
     Ok(resources)
 }
@@ -206,6 +215,7 @@ fn percent(before: &Metrics, now: &Metrics) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::Restart;
 
     #[test]
     fn limits_are_merged_key_by_key() {
@@ -218,9 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_change_is_said() {
-        let none = Update { containers: vec!["c".to_owned()], memory: None, cpus: None, pids_limit: None };
-        assert!(resources(&none).expect_err("nothing").to_string().contains("--memory"));
+    fn what_is_not_given_is_not_changed() {
+        let restart = Restart::default();
+        let containers = vec!["c".to_owned()];
+        let none = Update { containers, memory: None, cpus: None, pids_limit: None, restart };
+        assert_eq!(resources(&none).expect("good"), json!({}));
         let some = Update { cpus: Some(0.5), pids_limit: Some(9), ..none };
         let wanted = json!({"cpu": {"quota": 50_000, "period": 100_000}, "pids": {"limit": 9}});
         assert_eq!(resources(&some).expect("good"), wanted);

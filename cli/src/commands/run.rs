@@ -2,6 +2,7 @@
 
 mod log;
 mod security;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
 use bosun_types::task::{ProcessStatus, TaskRequest};
 use bosun_types::{ContainerId, Error, ErrorClass, ImageName};
 
-use super::{attach, foreground};
+use super::{attach, foreground, lifecycle};
 use crate::arguments::Run;
 use crate::context::{self, Context};
 use crate::output;
@@ -200,6 +201,7 @@ fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<Container
         runtime: RuntimeChoice { name: options.runtime.clone(), options: None },
         spec: SpecRequest::Build(Box::new(spec_options(options)?)),
         extensions: BTreeMap::new(),
+        restart: lifecycle::policy(&options.restart)?,
     })
 }
 
@@ -232,6 +234,7 @@ fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
         memory_bytes_max: options.memory.as_deref().map(context::bytes).transpose()?,
         cpu_millis: options.cpus.map(cpu_millis).transpose()?,
         pids_max: options.pids_limit,
+        user_namespace: users::user_namespace(&options.users)?,
         ..SpecOptions::default()
     };
     security::apply(&mut spec, &options.security)?;

@@ -66,9 +66,9 @@ impl Containers {
 /// One container.
 #[derive(Clone)]
 pub struct Container {
-    driver: Driver,
-    namespace: NamespaceName,
-    id: ContainerId,
+    pub(crate) driver: Driver,
+    pub(crate) namespace: NamespaceName,
+    pub(crate) id: ContainerId,
 }
 
 impl Container {

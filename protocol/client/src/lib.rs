@@ -34,6 +34,7 @@ mod failure;
 mod images;
 mod incoming;
 pub mod io;
+mod lifecycle;
 mod namespace;
 mod options;
 mod run;

@@ -5,6 +5,7 @@ use bosun_protocol::Wire;
 use bosun_types::NamespaceName;
 use bosun_types::Result;
 use bosun_types::namespace::NamespaceRecord;
+use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::task::ProcessInfo;
 
@@ -69,6 +70,17 @@ impl Namespace {
         self.driver
             .call(move |session| async move {
                 all_pages!(session.scope(&name).namespace, tasks_request, get_infos, filters)
+            })
+            .await
+    }
+
+    /// The restart policy of each container that has one, ordered by container.
+    pub async fn relaunches(&self) -> Result<Vec<RelaunchInfo>> {
+        let filters = Filters::all();
+        let name = self.name.clone();
+        self.driver
+            .call(move |session| async move {
+                all_pages!(session.scope(&name).namespace, relaunches_request, get_infos, filters)
             })
             .await
     }

@@ -7,6 +7,7 @@ use bosun_protocol::Wire;
 use bosun_protocol::container_capnp::{container, containers};
 use bosun_protocol::convert::{length, read_parsed, read_texts, write_list};
 use bosun_types::container::ContainerRecord;
+use bosun_types::relaunch::{RestartPolicy, StopRequest};
 use bosun_types::spec::ContainerRequest;
 use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error};
@@ -150,6 +151,73 @@ impl container::Server for Container {
             info.write(out.reborrow().init_info());
             out.set_task(new_client(Task::new(held, task)));
         })
+    }
+
+    async fn start(self: Rc<Self>, _: container::StartParams, mut results: container::StartResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.call("container.start", async move { Ok(handle.start().await?) }).await?;
+        reply!(results, outcome, |pid, out| out.set_pid(pid))
+    }
+
+    async fn stop(
+        self: Rc<Self>,
+        params: container::StopParams,
+        mut results: container::StopResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = StopRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.stop(request).await?)
+        };
+        let outcome = self.held.call("container.stop", work).await?;
+        reply!(results, outcome, |exit, out| {
+            if let Some(exit) = exit {
+                exit.write(out.init_exit());
+            }
+        })
+    }
+
+    async fn restart(
+        self: Rc<Self>,
+        params: container::RestartParams,
+        mut results: container::RestartResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = StopRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.restart(request).await?)
+        };
+        let outcome = self.held.call("container.restart", work).await?;
+        reply!(results, outcome, |pid, out| out.set_pid(pid))
+    }
+
+    async fn relaunch(
+        self: Rc<Self>,
+        _: container::RelaunchParams,
+        mut results: container::RelaunchResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let outcome =
+            self.held.call("container.relaunch", async move { Ok(handle.relaunch().await?) }).await?;
+        reply!(results, outcome, |info, out| {
+            if let Some(info) = info {
+                info.write(out.init_info());
+            }
+        })
+    }
+
+    async fn set_restart_policy(
+        self: Rc<Self>,
+        params: container::SetRestartPolicyParams,
+        mut results: container::SetRestartPolicyResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let policy = RestartPolicy::read(params.get()?.get_policy()?)?;
+            Ok(handle.set_restart_policy(policy).await?)
+        };
+        let outcome = self.held.call("container.set_restart_policy", work).await?;
+        reply!(results, outcome)
     }
 
     async fn task(self: Rc<Self>, _: container::TaskParams, mut results: container::TaskResults) -> Done {

@@ -73,6 +73,23 @@ impl namespace::Server for Namespace {
         })
     }
 
+    async fn relaunches(
+        self: Rc<Self>,
+        params: namespace::RelaunchesParams,
+        mut results: namespace::RelaunchesResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            paged(handle.relaunches().await, &wanted, |info| info.container.to_string(), |_| PROCESS_BYTES)
+        };
+        let outcome = self.held.call("relaunch.list", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_infos(length(&page.records)));
+            page.write_next(out.init_page());
+        })
+    }
+
     async fn images(
         self: Rc<Self>,
         _: namespace::ImagesParams,

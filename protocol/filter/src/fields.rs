@@ -10,6 +10,7 @@ use bosun_types::event::{Event, EventRecord};
 use bosun_types::image::ImageRecord;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{OperationRecord, OperationStatus};
+use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::task::{ExitStatus, ProcessInfo};
 use bosun_types::transfer::{TransferProgress, TransferState};
@@ -136,6 +137,19 @@ impl Fields for ProcessInfo {
             ["exec"] => self.exec.as_ref().and_then(|exec| borrowed(exec.as_str())),
             ["pid"] => owned(self.pid),
             ["status"] => owned(self.status),
+            _ => None,
+        }
+    }
+}
+
+/// `container`, `policy`, `status` as `ps --json` has it, `stopped`.
+impl Fields for RelaunchInfo {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["container"] => borrowed(self.container.as_str()),
+            ["policy"] => owned(self.policy.when),
+            ["status"] => owned(self.status),
+            ["stopped"] => owned(self.stopped),
             _ => None,
         }
     }

@@ -1,10 +1,12 @@
 //! `container.capnp`: the record, and the request to make one.
 
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
+use bosun_types::relaunch::RestartPolicy;
 use bosun_types::spec::{ContainerRequest, Rlimit, RootRequest, Seccomp, SpecOptions, SpecRequest};
-use bosun_types::{Result, Timestamp};
+use bosun_types::user_namespace::{IdRange, Ownership, UserNamespace};
+use bosun_types::{Result, SnapshotKey, Timestamp};
 
-use super::common::{read_named, write_named};
+use super::common::{enum_both_ways, read_named, write_named};
 use super::{
     Sound, Wire, length, pair_count, read_list, read_optional_parsed, read_optional_text, read_pairs,
     read_parsed, read_text, read_texts, write_list, write_pairs, write_texts,
@@ -82,7 +84,10 @@ impl Wire for ContainerRequest {
         self.root.write(to.reborrow().init_root());
         self.runtime.write(to.reborrow().init_runtime());
         self.spec.write(to.reborrow().init_spec());
-        write_named(&self.extensions, to.init_extensions(pair_count(&self.extensions)));
+        write_named(&self.extensions, to.reborrow().init_extensions(pair_count(&self.extensions)));
+        if let Some(policy) = &self.restart {
+            policy.write(to.init_restart());
+        }
     }
 
     fn read(from: wire::container_request::Reader<'_>) -> Result<Self> {
@@ -99,6 +104,10 @@ impl Wire for ContainerRequest {
             },
             spec: SpecRequest::read(from.get_spec().sound()?)?,
             extensions: read_named(from.get_extensions())?,
+            restart: match from.has_restart() {
+                true => Some(RestartPolicy::read(from.get_restart().sound()?)?),
+                false => None,
+            },
         })
     }
 }
@@ -114,6 +123,8 @@ impl Wire for RootRequest {
             }
             Self::Image { key: Some(key) } => to.set_image(key.as_str()),
             Self::Snapshot(key) => to.set_snapshot(key.as_str()),
+            Self::ImageView { key: None } => to.set_image_view(""),
+            Self::ImageView { key: Some(key) } => to.set_image_view(key.as_str()),
             Self::Directory(path) => to.set_directory(path.as_str()),
             Self::FromSpec => to.set_from_spec(()),
         }
@@ -122,15 +133,18 @@ impl Wire for RootRequest {
     fn read(from: wire::root_request::Reader<'_>) -> Result<Self> {
         use wire::root_request::Which;
         Ok(match from.which().sound()? {
-            Which::Image(key) => {
-                let key = read_text(key)?;
-                Self::Image { key: if key.is_empty() { None } else { Some(key.parse()?) } }
-            }
+            Which::Image(key) => Self::Image { key: read_key(&read_text(key)?)? },
+            Which::ImageView(key) => Self::ImageView { key: read_key(&read_text(key)?)? },
             Which::Snapshot(key) => Self::Snapshot(read_parsed(key)?),
             Which::Directory(path) => Self::Directory(read_text(path)?),
             Which::FromSpec(()) => Self::FromSpec,
         })
     }
+}
+
+/// Empty stands for "no key of its own".
+fn read_key(text: &str) -> Result<Option<SnapshotKey>> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 impl Wire for SpecRequest {
@@ -211,6 +225,9 @@ impl Wire for SpecOptions {
         write_texts(&self.read_only_paths, to.reborrow().init_read_only_paths(length(&self.read_only_paths)));
         write_texts(&self.unmask_paths, to.reborrow().init_unmask_paths(length(&self.unmask_paths)));
         write_texts(&self.devices, to.reborrow().init_devices(length(&self.devices)));
+        if let Some(users) = &self.user_namespace {
+            users.write(to.init_user_namespace());
+        }
     }
 
     fn read(from: wire::spec_options::Reader<'_>) -> Result<Self> {
@@ -246,7 +263,46 @@ impl Wire for SpecOptions {
             read_only_paths: read_texts(from.get_read_only_paths())?,
             unmask_paths: read_texts(from.get_unmask_paths())?,
             devices: read_texts(from.get_devices())?,
+            user_namespace: if from.has_user_namespace() {
+                Some(UserNamespace::read(from.get_user_namespace().sound()?)?)
+            } else {
+                None
+            },
         })
+    }
+}
+
+enum_both_ways!(Ownership, wire::Ownership, ownership_to_wire, ownership_from_wire, [Auto, Idmap, Copy]);
+
+impl Wire for UserNamespace {
+    type Struct = wire::user_namespace::Owned;
+
+    fn write(&self, mut to: wire::user_namespace::Builder<'_>) {
+        write_list(&self.uids, to.reborrow().init_uids(length(&self.uids)));
+        write_list(&self.gids, to.reborrow().init_gids(length(&self.gids)));
+        to.set_ownership(ownership_to_wire(self.ownership));
+    }
+
+    fn read(from: wire::user_namespace::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            uids: read_list(from.get_uids())?,
+            gids: read_list(from.get_gids())?,
+            ownership: ownership_from_wire(from.get_ownership().sound()?),
+        })
+    }
+}
+
+impl Wire for IdRange {
+    type Struct = wire::id_range::Owned;
+
+    fn write(&self, mut to: wire::id_range::Builder<'_>) {
+        to.set_container(self.container);
+        to.set_host(self.host);
+        to.set_size(self.size);
+    }
+
+    fn read(from: wire::id_range::Reader<'_>) -> Result<Self> {
+        Ok(Self { container: from.get_container(), host: from.get_host(), size: from.get_size() })
     }
 }
 

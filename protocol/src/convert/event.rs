@@ -42,9 +42,11 @@ fn write_event(event: &Event, mut to: wire::event_record::Builder<'_>) {
         }
         // The record's own namespace is the subject.
         Event::NamespaceDelete { .. } => {}
-        Event::ContainerCreate { .. } | Event::ContainerUpdate { .. } | Event::ContainerDelete { .. } => {
-            write_container_event(event, to);
-        }
+        Event::ContainerCreate { .. }
+        | Event::ContainerUpdate { .. }
+        | Event::ContainerDelete { .. }
+        | Event::ContainerRelaunched { .. }
+        | Event::ContainerGivenUp { .. } => write_container_event(event, to),
         Event::ContentCreate { digest, size } => {
             to.set_digest(digest.to_string().as_str());
             to.set_size(*size);
@@ -96,6 +98,16 @@ fn write_container_event(event: &Event, mut to: wire::event_record::Builder<'_>)
             }
         }
         Event::ContainerDelete { id } => to.set_container(id.as_str()),
+        Event::ContainerRelaunched { id, pid, count } => {
+            to.set_container(id.as_str());
+            to.set_pid(*pid);
+            to.set_count(*count);
+        }
+        Event::ContainerGivenUp { id, count, cause } => {
+            to.set_container(id.as_str());
+            to.set_count(*count);
+            to.set_cause(cause.as_str());
+        }
         _ => {}
     }
 }
@@ -168,6 +180,16 @@ fn read_event(from: wire::event_record::Reader<'_>) -> Result<Event> {
             snapshot_key: read_optional_parsed(from.has_key(), from.get_key())?,
         },
         "/containers/delete" => Event::ContainerDelete { id: read_parsed(from.get_container())? },
+        "/containers/relaunched" => Event::ContainerRelaunched {
+            id: read_parsed(from.get_container())?,
+            pid: from.get_pid(),
+            count: from.get_count(),
+        },
+        "/containers/given-up" => Event::ContainerGivenUp {
+            id: read_parsed(from.get_container())?,
+            count: from.get_count(),
+            cause: read_text(from.get_cause())?,
+        },
         "/content/create" => {
             Event::ContentCreate { digest: read_parsed(from.get_digest())?, size: from.get_size() }
         }

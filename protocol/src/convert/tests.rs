@@ -23,6 +23,7 @@ use bosun_types::transfer::{
     ImportRequest, PartProgress, PartStatus, PullRequest, TransferProgress, TransferState,
 };
 use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, TreeNode};
+use bosun_types::user_namespace::{IdRange, Ownership, UserNamespace};
 use bosun_types::{Digest, Error, ErrorClass, Labels, NamespaceName, OperationId, Timestamp};
 use capnp::traits::HasTypeId as _;
 use proptest::prelude::*;
@@ -81,7 +82,7 @@ fn metrics_cross_the_wire() {
 }
 
 #[track_caller]
-fn round_trips<T>(value: T)
+pub(super) fn round_trips<T>(value: T)
 where
     T: Wire + PartialEq + std::fmt::Debug,
     for<'a> <T::Struct as capnp::traits::OwnedStruct>::Builder<'a>: capnp::traits::FromPointerBuilder<'a>,
@@ -253,10 +254,17 @@ fn containers_round_trip() {
         read_only_paths: vec!["/b".to_owned()],
         unmask_paths: vec!["all".to_owned()],
         devices: vec!["/dev/fuse".to_owned()],
+        user_namespace: Some(UserNamespace {
+            uids: vec![IdRange { container: 0, host: 100_000, size: 65_536 }],
+            gids: vec![IdRange { container: 0, host: 7, size: 1 }],
+            ownership: Ownership::Copy,
+        }),
     };
     for (root, spec) in [
         (RootRequest::Image { key: None }, SpecRequest::Build(Box::new(options))),
         (RootRequest::Image { key: Some(id("k")) }, SpecRequest::Build(Box::default())),
+        (RootRequest::ImageView { key: None }, SpecRequest::Json(vec![2])),
+        (RootRequest::ImageView { key: Some(id("k")) }, SpecRequest::Json(vec![2])),
         (RootRequest::Snapshot(id("k")), SpecRequest::Json(b"{}".to_vec())),
         (RootRequest::Directory("/srv".into()), SpecRequest::Json(vec![])),
         (RootRequest::FromSpec, SpecRequest::Json(vec![1])),
@@ -270,6 +278,9 @@ fn containers_round_trip() {
             runtime: RuntimeChoice::default(),
             spec,
             extensions: BTreeMap::new(),
+            restart: Some(bosun_types::relaunch::RestartPolicy::new(
+                bosun_types::relaunch::RestartWhen::Always,
+            )),
         });
     }
 }
@@ -435,6 +446,8 @@ fn introspection_round_trips() {
         Intent::DeleteContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
         Intent::MakeLayer { snapshotter: "o".into(), key: id("k"), reference: "r".into(), keep: false },
         Intent::ApplyLayer { snapshotter: "o".into(), key: id("k"), directory: 2 },
+        Intent::Relaunch { container: id("c"), nonce: "ab".into() },
+        Intent::RemapSnapshot { snapshotter: "o".into(), key: id("k"), directory: 2 },
     ];
     for (number, intent) in (0..).zip(intents) {
         let cause = Error::unavailable("busy");

@@ -87,6 +87,12 @@ pub enum Event {
     /// Published by a client (EVT-1).
     #[serde(rename = "custom")]
     Custom { topic: String, payload: Any },
+    /// Its policy, or a person, started it again; `count`: relaunches by the policy since a person started it last.
+    #[serde(rename = "/containers/relaunched")]
+    ContainerRelaunched { id: ContainerId, pid: u32, count: u32 },
+    /// Its policy starts it no more.
+    #[serde(rename = "/containers/given-up")]
+    ContainerGivenUp { id: ContainerId, count: u32, cause: String },
 }
 
 impl Event {
@@ -118,6 +124,8 @@ impl Event {
             Self::TaskResumed { .. } => "/tasks/resumed",
             Self::TaskCheckpointed { .. } => "/tasks/checkpointed",
             Self::Custom { topic, .. } => topic,
+            Self::ContainerRelaunched { .. } => "/containers/relaunched",
+            Self::ContainerGivenUp { .. } => "/containers/given-up",
         }
     }
 }

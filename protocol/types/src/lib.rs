@@ -20,7 +20,9 @@ pub mod namespace;
 pub mod operation;
 pub mod platform;
 pub mod reference;
+pub mod relaunch;
 pub mod shim;
+pub mod signal;
 pub mod snapshot;
 pub mod spec;
 pub mod stdio;
@@ -28,6 +30,7 @@ pub mod task;
 pub mod time;
 pub mod transfer;
 pub mod tree;
+pub mod user_namespace;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{

@@ -65,6 +65,10 @@ pub enum Intent {
     MakeLayer { snapshotter: String, key: SnapshotKey, reference: String, keep: bool },
     /// Unpack a layer into a new directory of an active snapshot, which takes the place of the one it has.
     ApplyLayer { snapshotter: String, key: SnapshotKey, directory: u64 },
+    /// Start a container again: the ended task goes, a new one comes and is started. `nonce` is the new one's.
+    Relaunch { container: ContainerId, nonce: String },
+    /// Copy a committed snapshot's files with other owners; the copy's row comes with the outcome (CTR-15).
+    RemapSnapshot { snapshotter: String, key: SnapshotKey, directory: u64 },
 }
 
 impl Intent {
@@ -81,6 +85,8 @@ impl Intent {
             Self::DeleteContainer { .. } => "delete_container",
             Self::MakeLayer { .. } => "make_layer",
             Self::ApplyLayer { .. } => "apply_layer",
+            Self::Relaunch { .. } => "relaunch",
+            Self::RemapSnapshot { .. } => "remap_snapshot",
         }
     }
 }

@@ -71,6 +71,8 @@ pub mod flag {
     pub const SECCOMP: &str = "--seccomp";
     /// Name of the [`super::Adoption`] in the task directory: take that container over, whose shim died, before you listen.
     pub const ADOPT: &str = "--adopt";
+    /// Alone, with a directory: the shim makes no task, but ends with success when the kernel can show the directory's files with other owners.
+    pub const PROBE_IDMAP: &str = "--probe-idmap";
 }
 
 /// What a shim needs to take over a container that runs and whose shim died.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::container::{Any, RuntimeChoice};
 use crate::mount::Mount;
+use crate::relaunch::RestartPolicy;
+use crate::user_namespace::UserNamespace;
 use crate::{ContainerId, ImageName, Labels, SnapshotKey};
 
 /// A container to make.
@@ -25,6 +27,8 @@ pub struct ContainerRequest {
     pub spec: SpecRequest,
     /// Named extensions.
     pub extensions: BTreeMap<String, Any>,
+    /// Restart policy; `None`: what the labels say (RST-1), else none.
+    pub restart: Option<RestartPolicy>,
 }
 
 /// Where a root file system comes from.
@@ -33,6 +37,11 @@ pub enum RootRequest {
     /// A new writable snapshot of the image (CTR-14); unpacked first if need be. The key is the container's id unless given.
     Image {
         /// Key of the new snapshot.
+        key: Option<SnapshotKey>,
+    },
+    /// The image read-only, without a writable layer of its own. The key is the container's id unless given.
+    ImageView {
+        /// Key of the new view.
         key: Option<SnapshotKey>,
     },
     /// A snapshot that exists.
@@ -107,6 +116,8 @@ pub struct SpecOptions {
     pub unmask_paths: Vec<String>,
     /// Host devices it may use: `/dev/fuse`, `/dev/x:/dev/y:rwm`.
     pub devices: Vec<String>,
+    /// Users of its own: root inside is somebody else outside. A new snapshot's files belong to them.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// A filter of system calls.

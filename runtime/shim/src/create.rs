@@ -1,10 +1,14 @@
 //! Create and start of init.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bosun_types::shim::{CreateRequest, Response, file};
+use bosun_types::task::ProcessIdentity;
+use bosun_types::user_namespace::IdMaps;
 use bosun_types::{Error, ErrorClass};
+use oci_spec::runtime::Spec;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -207,18 +211,60 @@ impl Shim {
 
 /// In the child: root file system, then the runtime; undone if that fails.
 fn make(request: &CreateRequest, cgroup: &Cgroup, streams: ProcessStreams) -> Result<Outcome> {
-    let spec = oci::load_spec(request.stdio.terminal)?;
+    let (spec, maps) = (oci::load_spec(request.stdio.terminal)?, oci::load_maps()?);
     if let Some(process) = spec.process() {
-        streams.give_to(process, &spec);
+        streams.give_to(process, maps.as_ref());
     }
-    let made = rootfs::mount_all(&request.rootfs).and_then(|()| {
+    let made = reachable(maps.as_ref()).and_then(|()| rootfs::mount_all(&request.rootfs)).and_then(|()| {
         let container = NewContainer { id: &request.id, streams, no_pivot_root: request.no_pivot_root };
-        oci::runtime(&request.runtime).create(container, &spec)
+        let made = oci::runtime(&request.runtime).create(container, &spec)?;
+        give_terminal(&made, &spec, maps.as_ref());
+        Ok(made)
     });
     if made.is_err() {
         undo(request, cgroup);
     }
     made.map(Outcome::Process)
+}
+
+/// The terminal of an init that is held before exec belongs to its user, who may then open it by its name.
+fn give_terminal(init: &ProcessIdentity, spec: &Spec, maps: Option<&IdMaps>) {
+    let Some(process) = spec.process().as_ref().filter(|process| process.terminal() == Some(true)) else {
+        return;
+    };
+    let (uid, gid) = (process.user().uid(), process.user().gid());
+    let owner = maps.map_or(Some((uid, gid)), |maps| maps.host_uid(uid).zip(maps.host_gid(gid)));
+    if let Some((uid, gid)) = owner.filter(|_| uid != 0) {
+        // Nothing of the container has run yet that could have put another file there.
+        let _ = std::os::unix::fs::chown(format!("/proc/{}/fd/0", init.pid), Some(uid), Some(gid));
+    }
+}
+
+/// A container with users of its own is made by its own root, who must get to the task directory.
+fn reachable(maps: Option<&IdMaps>) -> Result<()> {
+    let root = maps.and_then(|maps| maps.host_uid(0).zip(maps.host_gid(0)));
+    let Some((uid, gid)) = root else { return Ok(()) };
+    let here = std::env::current_dir().context(|| "working directory".into())?;
+    for directory in here.ancestors() {
+        let it = std::fs::metadata(directory).context(|| format!("look at {}", directory.display()))?;
+        // Its class of rights alone counts, as the kernel does it.
+        let bit = if it.uid() == uid {
+            0o100
+        } else if it.gid() == gid {
+            0o010
+        } else {
+            0o001
+        };
+        if it.mode() & bit == 0 {
+            let (path, mode) = (directory.display(), it.mode() & 0o7777);
+            return Err(Error::failed_precondition(format!(
+                "{path} (mode {mode:o}) does not let the container's root, user {uid}, pass"
+            ))
+            .with_hint(format!("chmod o+x {path}, or give bosund another --state"))
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Nothing of a half made container is left; what is not there is fine.

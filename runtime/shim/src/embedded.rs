@@ -15,12 +15,14 @@ use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::{DefaultExecutor, get_executor};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec};
 
 use crate::error::{Context as _, Result, ShimError};
 use crate::filter::Program;
+use crate::idmap::Users;
 use crate::oci::{NewContainer, NewExec, OciRuntime, ProcessStreams};
 use crate::sys::identity_of;
+use crate::tenant::Becoming;
 
 /// libcontainer.
 #[derive(Debug)]
@@ -30,7 +32,9 @@ impl OciRuntime for Embedded {
     fn create(&self, container: NewContainer<'_>, spec: &Spec) -> Result<ProcessIdentity> {
         const CONTEXT: &str = "create container";
         // Without a program of ours libcontainer loads what the spec says.
-        let filtered = Filtered { program: Program::of_container()?, seccomp: None };
+        let filtered = Filtered { program: Program::of_container()?, seccomp: None, becoming: None };
+        // Its path is in the spec by now: it must stay open until the container is made.
+        let _users = own_users(spec)?;
         let mut made = with_streams(builder(container.id)?, container.streams)?
             .with_executor(filtered)
             .as_init(".")
@@ -56,8 +60,14 @@ impl OciRuntime for Embedded {
     fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
         let spec = crate::oci::load_init_spec()?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        let init = load(exec.id)?.pid().ok_or_else(|| ShimError::Runtime("exec: no init".into()))?;
+        let becoming = Becoming::of(exec.process, &spec, init.as_raw())?;
+        let (becoming, _users) = becoming.map_or((None, None), |(becoming, users)| (Some(becoming), users));
+        if let Some(becoming) = &becoming {
+            crate::oci::write_process(exec.process_file.as_ref(), &becoming.stand_in())?;
+        }
         let pid = with_streams(builder(exec.id)?, exec.streams)?
-            .with_executor(Filtered { program: Program::of_container()?, seccomp })
+            .with_executor(Filtered { program: Program::of_container()?, seccomp, becoming })
             .as_tenant()
             .with_detach(true)
             .with_process(Some(exec.process_file))
@@ -157,16 +167,31 @@ fn failed(context: &'static str) -> impl FnOnce(libcontainer::error::Libcontaine
     move |source| ShimError::Embedded { context, source }
 }
 
+/// The user namespace of a container with users of its own. libcontainer makes only those of one range without further
+/// programs, so it is given a ready one, by a path in the spec that this process and its forks can open.
+fn own_users(spec: &Spec) -> Result<Option<Users>> {
+    let Some(maps) = crate::oci::load_maps()? else { return Ok(None) };
+    let users = Users::new(&maps)?;
+    let mut changed = spec.clone();
+    let namespaces = changed.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+    for namespace in namespaces.into_iter().flatten().filter(|it| it.typ() == LinuxNamespaceType::User) {
+        namespace.set_path(Some(users.path()));
+    }
+    crate::oci::write_spec(&changed)?;
+    Ok(Some(users))
+}
+
 /// Runs a process under the container's seccomp filter: the compiled one, for init and execs alike, else libcontainer's for execs, whose tenant
-/// builder leaves it out.
+/// builder leaves it out. An exec may have to become somebody first.
 #[derive(Clone)]
 struct Filtered {
     program: Option<Program>,
     seccomp: Option<LinuxSeccomp>,
+    becoming: Option<Becoming>,
 }
 
-impl Executor for Filtered {
-    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+impl Filtered {
+    fn load(&self) -> Result<(), ExecutorError> {
         if let Some(program) = &self.program {
             program.load().map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
         } else if let Some(seccomp) = &self.seccomp {
@@ -181,6 +206,16 @@ impl Executor for Filtered {
             if listener.is_some() {
                 return Err(ExecutorError::Other("seccomp with a listener is not done for an exec".into()));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Executor for Filtered {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        match &self.becoming {
+            Some(becoming) => becoming.happen(|| self.load())?,
+            None => self.load()?,
         }
         get_executor().exec(spec)
     }

@@ -64,9 +64,10 @@ impl Shim {
         let keep = streams.descriptors();
         let job = Job::spawn(&self.job_context, &keep, || {
             let process = oci::prepare_process(&spec, wanted.terminal, Path::new(&process_file))?;
-            streams.give_to(&process, &oci::load_init_spec()?);
+            streams.give_to(&process, oci::load_maps()?.as_ref());
             let made = oci::runtime(&runtime).exec(NewExec {
                 id: &container_id,
+                process: &process,
                 process_file: &process_file,
                 pid_file: &pid_file,
                 streams,

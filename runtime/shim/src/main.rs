@@ -24,6 +24,7 @@ mod event_loop;
 mod exec;
 mod exit;
 mod filter;
+mod idmap;
 mod job;
 mod oci;
 mod oom;
@@ -37,19 +38,24 @@ mod rootfs;
 mod setup;
 mod stdio;
 mod sys;
+mod tenant;
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
 use bosun_types::error::chain;
-use bosun_types::shim::file;
+use bosun_types::shim::{file, flag};
 
 use crate::error::{Context as _, Result};
 use crate::event_loop::Shim;
 use crate::options::Options;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(flag::PROBE_IDMAP) {
+        return answer(idmap::probe(words.next().unwrap_or_default().as_ref()));
+    }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
@@ -57,7 +63,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(&options) {
+    answer(serve(&options))
+}
+
+fn answer(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&chain(&error));

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bosun_types::shim::file;
 use bosun_types::task::ProcessIdentity;
+use bosun_types::user_namespace::{IdMaps, SpecSketch};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::binary::Binary;
@@ -35,17 +36,15 @@ impl ProcessStreams {
     }
 
     /// Gives the pipes to the process's own user, so that it may reopen `/dev/stdout` (as runc does).
-    pub fn give_to(&self, process: &Process, spec: &Spec) {
+    pub fn give_to(&self, process: &Process, maps: Option<&IdMaps>) {
         let Self::Pipes(fds) = self else { return };
-        let own_users = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.uid_mappings().as_ref())
-            .is_some_and(|mappings| !mappings.is_empty());
         let (uid, gid) = (process.user().uid(), process.user().gid());
-        if own_users || uid == 0 {
-            return;
-        }
+        // IO-11: whoever it is outside.
+        let owner = match maps {
+            Some(maps) => maps.host_uid(uid).zip(maps.host_gid(gid)),
+            None => Some((uid, gid)),
+        };
+        let Some((uid, gid)) = owner.filter(|(uid, _)| *uid != 0) else { return };
         for fd in fds {
             let is_pipe = nix::sys::stat::fstat(fd.as_fd())
                 .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO);
@@ -72,7 +71,9 @@ pub struct NewContainer<'a> {
 pub struct NewExec<'a> {
     /// Container id.
     pub id: &'a str,
-    /// File with the OCI `Process`, relative to the task directory.
+    /// What it is to be.
+    pub process: &'a Process,
+    /// File with the same, relative to the task directory.
     pub process_file: &'a str,
     /// Its pid file, relative to the task directory.
     pub pid_file: &'a str,
@@ -115,7 +116,7 @@ pub fn load_spec(terminal: bool) -> Result<Spec> {
         changed = true;
     }
     if changed {
-        write_json(file::CONFIG.as_ref(), &spec)?;
+        write_spec(&spec)?;
     }
     Ok(spec)
 }
@@ -124,8 +125,18 @@ pub fn load_spec(terminal: bool) -> Result<Spec> {
 pub fn prepare_process(bytes: &[u8], terminal: bool, path: &Path) -> Result<Process> {
     let mut process: Process = parse(bytes, "the exec's process")?;
     process.set_terminal(Some(terminal));
-    write_json(path, &process)?;
+    write_process(path, &process)?;
     Ok(process)
+}
+
+/// Puts an exec's process where the runtime finds it.
+pub fn write_process(path: &Path, process: &Process) -> Result<()> {
+    write_json(path, process)
+}
+
+/// Puts the container's spec where the runtime finds it.
+pub fn write_spec(spec: &Spec) -> Result<()> {
+    write_json(file::CONFIG.as_ref(), spec)
 }
 
 /// Reads JSON that came from outside; `what` names it.
@@ -144,4 +155,10 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
 pub fn load_init_spec() -> Result<Spec> {
     let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
     parse(&bytes, file::CONFIG)
+}
+
+/// The maps of a container with users of its own.
+pub fn load_maps() -> Result<Option<IdMaps>> {
+    let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
+    Ok(parse::<SpecSketch>(&bytes, file::CONFIG)?.maps())
 }

@@ -1,4 +1,5 @@
-//! The container's root file system, mounted in the shim's own mount namespace only (MNT-1, MNT-2).
+//! The container's root file system, mounted in the shim's own mount namespace only (MNT-1, MNT-2); with maps of users
+//! among a mount's options its files are shown through them.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -7,11 +8,13 @@ use std::path::{Path, PathBuf};
 use bosun_types::Error;
 use bosun_types::mount::Mount;
 use bosun_types::shim::file;
+use bosun_types::user_namespace::{IdMaps, is_map_word};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Context as _, Result};
+use crate::idmap::{self, Layers, Users};
 
 /// mount(2) copies one page of options; more than this is shortened by relative layer paths.
 const OPTIONS_BYTES_MAX: usize = 4000;
@@ -76,10 +79,24 @@ fn mount_one(it: &Mount, root: &Path) -> Result<()> {
     let opened = open_inside(root, &it.target)?;
     let target = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
     let context = || format!("mount {} {} on /{}", it.kind, it.source, it.target);
+    let users = IdMaps::from_mount_words(&it.options)?.map(|maps| Users::new(&maps)).transpose()?;
     if flags.contains(MsFlags::MS_BIND) || it.kind == "bind" {
         let recursion = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
-        mount(Some(it.source.as_str()), &target, None::<&str>, MsFlags::MS_BIND | recursion, None::<&str>)
-            .context(context)?;
+        match &users {
+            // One mount only: what is mounted below may be of a kind that takes no maps.
+            Some(users) => users
+                .shown(Path::new(&it.source))
+                .and_then(|shown| idmap::attach(&shown, &target))
+                .context(context)?,
+            None => mount(
+                Some(it.source.as_str()),
+                &target,
+                None::<&str>,
+                MsFlags::MS_BIND | recursion,
+                None::<&str>,
+            )
+            .context(context)?,
+        }
         let rest = flags - MsFlags::MS_BIND;
         if !rest.is_empty() {
             // A bind takes its flags only by a second call; the target must be opened anew, on top of it.
@@ -89,6 +106,14 @@ fn mount_one(it: &Mount, root: &Path) -> Result<()> {
             mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).context(context)?;
         }
         return Ok(());
+    }
+    match &users {
+        Some(users) if it.kind == "overlay" => return Layers::mount(users, &data, flags, &target),
+        Some(_) => {
+            let message = format!("a mount of type {:?} cannot be shown through maps", it.kind);
+            return Err(Error::not_implemented(message).into());
+        }
+        None => {}
     }
     let data = data.join(",");
     if data.len() <= OPTIONS_BYTES_MAX {
@@ -148,7 +173,7 @@ fn split_options(options: &[String]) -> (MsFlags, bool, Vec<&str>) {
                 flags |= MsFlags::MS_BIND;
                 recursive = true;
             }
-            None if option == "defaults" => {}
+            None if option == "defaults" || is_map_word(option) => {}
             None => data.push(option.as_str()),
         }
     }

@@ -1,5 +1,6 @@
-//! fstab words to flags and data (MNT-2).
+//! fstab words to flags and data (MNT-2). Maps of users are left out: the daemon looks at files as they are on disk.
 
+use bosun_types::user_namespace::is_map_word;
 use nix::mount::MsFlags;
 
 /// Words that are flags: word, flag, whether the word sets it (else it clears it).
@@ -66,7 +67,7 @@ pub fn parse(options: &[String]) -> MountOptions<'_> {
         } else if option == "rbind" {
             parsed.flags |= MsFlags::MS_BIND;
             parsed.recursive = true;
-        } else if option != "defaults" {
+        } else if option != "defaults" && !is_map_word(option) {
             parsed.data.push(option);
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bosun_types::shim::{file, flag};
-use bosun_types::task::ProcessIdentity;
+use bosun_types::task::{ExitCause, ProcessIdentity};
 use bosun_types::{ContainerId, Error, NamespaceName};
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
@@ -101,6 +101,18 @@ impl ShimLauncher {
                 Err(Error::new(bosun_types::ErrorClass::DeadlineExceeded, message).into())
             }
         }
+    }
+
+    /// Whether files of this directory can be shown with other owners; a shim tries it, and why not is in the log.
+    pub async fn can_idmap(&self, directory: &Path) -> Result<bool> {
+        let mut command = std::process::Command::new(&self.binary);
+        command.arg(flag::PROBE_IDMAP).arg(directory).stdin(std::process::Stdio::null());
+        let reaper = self.reaper.clone();
+        let spawned = tokio::task::spawn_blocking(move || reaper.spawn(&mut command)).await;
+        let probe = spawned
+            .map_err(|error| Error::internal(format!("starting a shim: {error}")))?
+            .context(|| format!("start {}", self.binary.display()))?;
+        Ok(self.reaper.wait(&probe).await.cause == ExitCause::Code(0))
     }
 
     fn kill(&self, shim: &ProcessIdentity) {

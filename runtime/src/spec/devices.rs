@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bosun_types::Error;
 use bosun_types::spec::SpecOptions;
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Spec};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
 
 use super::options::check_path;
 use crate::error::{Context as _, Result};
@@ -59,6 +59,18 @@ pub fn apply(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
     resources.set_devices(Some(rules));
     linux.set_resources(Some(resources));
     Ok(())
+}
+
+/// The same devices as mounts, for a container whose root may make no nodes.
+pub fn binds(options: &SpecOptions) -> Result<Vec<Mount>> {
+    let bind = |text: &String| {
+        let wanted = parse(text)?;
+        let mut mount = Mount::default();
+        mount.set_destination(wanted.target.into()).set_source(Some(wanted.source.into()));
+        mount.set_typ(Some("bind".to_owned())).set_options(Some(vec!["bind".to_owned()]));
+        Ok(mount)
+    };
+    options.devices.iter().map(bind).collect()
 }
 
 fn parse(text: &str) -> Result<Wanted<'_>, Error> {

@@ -1,5 +1,7 @@
 //! Task directories: idempotence, modes, records, damage.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use bosun_types::Timestamp;
 use bosun_types::task::{ExitCause, ExitStatus, ProcessIdentity};
 
@@ -31,9 +33,13 @@ fn exit(exec: Option<&str>, code: u8) -> ExitNotice {
 #[test]
 fn it_is_private_and_says_whose_it_is() {
     let (state, directory) = make();
-    for path in [state.path().join(TASKS), directory.path().to_owned()] {
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o700);
-    }
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    // Through the folder of all of them one may pass who knows a nonce, and is let in there.
+    assert_eq!((mode(&state.path().join(TASKS)), mode(directory.path())), (0o711, 0o700));
+    directory.let_pass(4321).unwrap();
+    directory.let_pass(4321).unwrap();
+    let it = fs::metadata(directory.path()).unwrap();
+    assert_eq!((it.permissions().mode() & 0o7777, it.uid(), it.gid()), (0o710, 0, 4321));
     let (namespace, container) = directory.owner().unwrap().unwrap();
     assert_eq!((namespace.as_str(), container.as_str()), ("team", "c"));
     assert_eq!(TaskDirectory::list(state.path()).unwrap(), [directory]);

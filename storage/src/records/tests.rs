@@ -14,6 +14,10 @@ use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
+use bosun_types::relaunch::{
+    Attempt, Heritage, RelaunchPhase, RelaunchRecord, RelaunchState, RestartIntensity, RestartPolicy,
+    RestartWhen,
+};
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::stdio::{LogTarget, Stdio};
 use bosun_types::task::{
@@ -286,15 +290,56 @@ fn intents() -> Vec<Intent> {
             key: key.clone(),
             directory,
         },
-        Intent::DeleteContainer { container, snapshotter: snapshotter(), key: key.clone(), directory },
         Intent::MakeLayer {
             snapshotter: snapshotter(),
             key: key.clone(),
             reference: "ref".to_owned(),
             keep: true,
         },
-        Intent::ApplyLayer { snapshotter: snapshotter(), key, directory },
+        Intent::ApplyLayer { snapshotter: snapshotter(), key: key.clone(), directory },
+        Intent::DeleteContainer {
+            container: container.clone(),
+            snapshotter: snapshotter(),
+            key: key.clone(),
+            directory,
+        },
+        Intent::Relaunch { container, nonce: "4567cdef".to_owned() },
+        Intent::RemapSnapshot { snapshotter: snapshotter(), key, directory },
     ]
+}
+
+fn add_relaunches(samples: &mut Samples) {
+    let attempt = Attempt {
+        operation: OperationId(300),
+        old: Some("0123abcd".to_owned()),
+        nonce: "4567cdef".to_owned(),
+        by_person: true,
+    };
+    let policy = RestartPolicy {
+        intensity: Some(RestartIntensity { restarts: 3, period_ms: 5000 }),
+        ..RestartPolicy::new(RestartWhen::OnFailure { most: 4 })
+    };
+    for (name, phase) in [
+        ("idle", RelaunchPhase::Idle),
+        ("waiting", RelaunchPhase::Waiting { until: CHANGED }),
+        ("relaunching", RelaunchPhase::Relaunching(attempt)),
+        ("stopping", RelaunchPhase::Stopping { signal: 15, until: CHANGED, then_start: true }),
+        ("given-up", RelaunchPhase::GivenUp { cause: "too often".to_owned() }),
+    ] {
+        let state = RelaunchState {
+            phase,
+            handled: Some("0123abcd".to_owned()),
+            count: 2,
+            tries: 1,
+            history: vec![MADE, CHANGED],
+            stopped: true,
+            stopped_task: Some("0123abcd".to_owned()),
+            last_exit: Some(exit(ExitCause::Code(3))),
+            daemon: MADE,
+            heritage: Some(Heritage { stdio: stdio(), on_shim_death: OnShimDeath::Kill }),
+        };
+        samples.add(name, &RelaunchRecord { namespace: namespace(), container: container(), policy, state });
+    }
 }
 
 fn add_operations(samples: &mut Samples) {
@@ -341,6 +386,8 @@ fn events() -> Vec<Event> {
         Event::TaskPaused { container_id: id.clone() },
         Event::TaskResumed { container_id: id.clone() },
         Event::TaskCheckpointed { container_id: id, checkpoint: "/c".to_owned() },
+        Event::ContainerRelaunched { id: container(), pid: 9, count: 2 },
+        Event::ContainerGivenUp { id: container(), count: 3, cause: "too often".to_owned() },
         Event::Custom {
             topic: "/custom/topic".to_owned(),
             payload: Any { type_url: "t".to_owned(), value: vec![1] },
@@ -355,6 +402,7 @@ fn released_bytes_are_written_and_read_as_they_were() {
     add_access(&mut samples);
     add_tasks(&mut samples);
     add_operations(&mut samples);
+    add_relaunches(&mut samples);
     for (event, sequence) in events().into_iter().zip(1_000_000..) {
         let topic = event.topic().to_owned();
         samples.add(&topic, &EventRecord { sequence, at: MADE, namespace: namespace(), event });

@@ -1,5 +1,5 @@
 //! A copy of a whole tree: contents (shared blocks where the file system can, holes kept), owners, attributes, modes,
-//! times, hard links, devices. The tree is a stranger's: every step goes by descriptor, nothing is followed, and no depth
+//! times, hard links, devices; owned by the same or by whoever a map says. The tree is a stranger's: every step goes by descriptor, nothing is followed, and no depth
 //! of directories is too much for the stack.
 
 use std::collections::HashMap;
@@ -23,19 +23,23 @@ use crate::archive::path::{c_string, shown};
 use crate::archive::root::{descriptor_path, file_type, open_child_directory};
 use crate::archive::{tree, xattr};
 
+mod owners;
+
+pub(super) use owners::Owners;
+
 /// Bytes that one system call copies at most: Linux takes no more than 2 GiB.
 const CHUNK_BYTES: usize = 1 << 30;
 
 /// Copies what is in the directory `from` into the empty directory `to`, and `from`'s own metadata onto `to`. `aside` is
 /// another empty directory of `to`'s file system, where the first name of each file with several waits for the next.
 /// Nothing is synced.
-pub(super) fn copy(from: &Path, to: &Path, aside: &Path) -> io::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path, aside: &Path, owners: Owners<'_>) -> io::Result<()> {
     let open = |path: &Path| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         nix::fcntl::open(path, flags, Mode::empty())
     };
     let mut copier =
-        Copier { aside: open(aside)?, links: HashMap::new(), next_link: 0, can_share_blocks: true };
+        Copier { aside: open(aside)?, links: HashMap::new(), next_link: 0, can_share_blocks: true, owners };
     copier.directory(open(from)?, open(to)?)?;
     for link in copier.links.into_values() {
         // Its other names are outside of the tree.
@@ -44,12 +48,13 @@ pub(super) fn copy(from: &Path, to: &Path, aside: &Path) -> io::Result<()> {
     Ok(())
 }
 
-struct Copier {
+struct Copier<'a> {
     aside: OwnedFd,
     /// Files of which not all names have come yet, by device and inode of the original.
     links: HashMap<(u64, u64), Link>,
     next_link: u64,
     can_share_blocks: bool,
+    owners: Owners<'a>,
 }
 
 struct Link {
@@ -74,7 +79,7 @@ impl Frame {
     }
 }
 
-impl Copier {
+impl Copier<'_> {
     /// A directory's metadata comes last: every name put into it changes its times, and a default list of access rights
     /// would be inherited.
     fn directory(&mut self, from: OwnedFd, to: OwnedFd) -> io::Result<()> {
@@ -82,7 +87,7 @@ impl Copier {
         while let Some(frame) = stack.last_mut() {
             let Some(name) = frame.left.next() else {
                 let stat = fstat(&frame.from)?;
-                metadata(frame.from.as_fd(), frame.to.as_fd(), &stat)?;
+                metadata(frame.from.as_fd(), frame.to.as_fd(), &stat, self.owners)?;
                 stack.pop();
                 continue;
             };
@@ -117,7 +122,7 @@ impl Copier {
             _ => mknodat(to, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, stat.st_rdev)?,
         }
         if kind != SFlag::S_IFREG {
-            metadata(open_node(from, name)?.as_fd(), open_node(to, name)?.as_fd(), &stat)?;
+            metadata(open_node(from, name)?.as_fd(), open_node(to, name)?.as_fd(), &stat, self.owners)?;
         }
         if stat.st_nlink > 1 {
             self.expect_links(&stat, to, name)?;
@@ -164,7 +169,7 @@ impl Copier {
         if length > 0 && !(self.can_share_blocks && self.share_blocks(&source, &target)?) {
             contents(&source, &target, length)?;
         }
-        metadata(source.as_fd(), target.as_fd(), stat)
+        metadata(source.as_fd(), target.as_fd(), stat, self.owners)
     }
 
     /// Lets both files have the same blocks; false, from then on, where the file system cannot.
@@ -247,10 +252,11 @@ fn through_memory(
 }
 
 /// Owner, attributes, mode and times, in this order: a change of owner clears set-uid bits and capabilities.
-fn metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &FileStat) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+fn metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &FileStat, owners: Owners<'_>) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(owners.uid(stat.st_uid)?), Gid::from_raw(owners.gid(stat.st_gid)?));
     fchownat(to, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    for (name, value) in xattr::all(from)? {
+    for (name, mut value) in xattr::all(from)? {
+        owners.attribute(&name, &mut value)?;
         xattr::set_on_path_descriptor(to, &name, &value)?;
     }
     // The path leads to what the descriptor names and no further.

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotKind, Usage};
+use bosun_types::user_namespace::IdMaps;
 
-use super::copy;
+use super::copy::{self, Owners};
 use super::place::{Place, make_directory, missing_or, open_layer, sync_layer};
 use super::{Result, Snapshotter, bind, io_error};
 use crate::archive::tree;
@@ -37,6 +38,10 @@ impl Snapshotter for Native {
         "native"
     }
 
+    fn root(&self) -> &Path {
+        self.place.root()
+    }
+
     fn ensure_directory(&self, directory: u64, parents: &[u64], kind: SnapshotKind) -> Result<()> {
         self.place.ensure(directory, |new| {
             let (files, aside) = (new.join("fs"), new.join("links"));
@@ -48,9 +53,13 @@ impl Snapshotter for Native {
                 return Ok(());
             }
             make_directory(&aside, 0o700)?;
-            copy::copy(&model, &files, &aside).map_err(io_error("copy", &model))?;
+            copy::copy(&model, &files, &aside, Owners::Same).map_err(io_error("copy", &model))?;
             fs::remove_dir(&aside).map_err(io_error("remove", &aside))
         })
+    }
+
+    fn ensure_remapped(&self, directory: u64, from: u64, maps: &IdMaps) -> Result<()> {
+        self.place.ensure_remapped(directory, from, maps)
     }
 
     fn ensure_no_directory(&self, directory: u64) -> Result<()> {

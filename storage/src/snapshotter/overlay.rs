@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, Usage};
+use bosun_types::user_namespace::IdMaps;
 
 use super::place::{NEW, Place, make_directory, missing_or, open_layer, set_mode, sync_layer};
 use super::{Result, Snapshotter, SnapshotterError, bind, io_error};
@@ -58,6 +59,10 @@ impl Snapshotter for Overlay {
         SNAPSHOTTER_DEFAULT
     }
 
+    fn root(&self) -> &Path {
+        self.place.root()
+    }
+
     fn ensure_directory(&self, directory: u64, parents: &[u64], kind: SnapshotKind) -> Result<()> {
         self.place.ensure(directory, |new| {
             let layer = new.join("fs");
@@ -73,6 +78,10 @@ impl Snapshotter for Overlay {
                 .map_err(io_error("change the owner of", &layer))?;
             set_mode(&layer, model.mode() & 0o7777)
         })
+    }
+
+    fn ensure_remapped(&self, directory: u64, from: u64, maps: &IdMaps) -> Result<()> {
+        self.place.ensure_remapped(directory, from, maps)
     }
 
     fn ensure_no_directory(&self, directory: u64) -> Result<()> {

@@ -15,6 +15,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bosun_types::user_namespace::IdMaps;
+
+use super::copy::{self, Owners};
 use super::{Result, SnapshotterError, io_error};
 use crate::archive::path::c_string;
 use crate::archive::tree;
@@ -42,6 +45,10 @@ impl Place {
     #[cfg(test)]
     pub(super) fn at(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(super) fn path(&self, directory: u64) -> PathBuf {
@@ -76,6 +83,19 @@ impl Place {
         make_directory(&new, 0o700)?;
         fill(&new)?;
         fs::rename(&new, &path).map_err(io_error("rename", &new))
+    }
+
+    /// Copies the files of one snapshot into a new one, with the owners that the maps say.
+    pub(super) fn ensure_remapped(&self, directory: u64, from: u64, maps: &IdMaps) -> Result<()> {
+        let model = self.path(from).join("fs");
+        self.ensure(directory, |new| {
+            let (files, aside) = (new.join("fs"), new.join("links"));
+            make_directory(&files, 0o700)?;
+            make_directory(&aside, 0o700)?;
+            fs::metadata(&model).map_err(missing_or("look at", &model, from))?;
+            copy::copy(&model, &files, &aside, Owners::Mapped(maps)).map_err(io_error("copy", &model))?;
+            fs::remove_dir(&aside).map_err(io_error("remove", &aside))
+        })
     }
 
     /// Removes a snapshot's directory in all its forms.

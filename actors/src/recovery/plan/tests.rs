@@ -38,7 +38,7 @@ fn pull() -> Intent {
 }
 
 /// Every kind of intent, about task `nonce` or directory `directory`.
-fn intents(nonce: &str, directory: u64) -> [Intent; 10] {
+fn intents(nonce: &str, directory: u64) -> [Intent; 11] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
     [
         Intent::PrepareSnapshot { snapshotter: snapshotter.clone(), key: key(), directory },
@@ -65,7 +65,8 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 10] {
             reference: "r".to_owned(),
             keep: false,
         },
-        Intent::ApplyLayer { snapshotter, key: key(), directory },
+        Intent::ApplyLayer { snapshotter: snapshotter.clone(), key: key(), directory },
+        Intent::RemapSnapshot { snapshotter, key: key(), directory },
     ]
 }
 

@@ -60,6 +60,7 @@ impl TaskData {
             self.core.host.release(&self.record.nonce, exit.exec.as_ref());
             if exit.exec.is_none() {
                 self.refuse_who_waits_for_nothing();
+                crate::relaunch::look(&self.core, &self.record.namespace, &self.record.container);
             }
         }
         self.acknowledge(exit.exec);

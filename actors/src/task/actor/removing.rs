@@ -111,6 +111,7 @@ impl TaskData {
             // Before the answer: who is answered finds the name free.
             let (namespace, container) = (self.record.namespace.clone(), self.record.container.clone());
             self.core.live.forget(&namespace, &container);
+            crate::relaunch::look(&self.core, &namespace, &container);
             self.core.directory.remove(&Name::Task(namespace, container));
             let gone = Error::not_found(format!("{} was deleted", self.what(None)));
             self.processes.values_mut().for_each(|process| process.refuse_waiters(&gone));

@@ -98,6 +98,7 @@ pub fn request_with(id: &str, bytes: usize) -> RunRequest {
         runtime: RuntimeChoice::default(),
         spec: SpecRequest::Json(spec.into_bytes()),
         extensions: std::collections::BTreeMap::new(),
+        restart: None,
     };
     RunRequest { container, task: TaskRequest::default() }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Command;
 
+use bosun_types::user_namespace::{IdMaps, IdRange};
+
 use super::*;
 
 fn copied(fill: impl FnOnce(&Path)) -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
@@ -13,7 +15,7 @@ fn copied(fill: impl FnOnce(&Path)) -> (tempfile::TempDir, std::path::PathBuf, s
         fs::create_dir(directory).unwrap();
     }
     fill(&from);
-    copy(&from, &to, &aside).unwrap();
+    copy(&from, &to, &aside, Owners::Same).unwrap();
     assert_eq!(fs::read_dir(&aside).unwrap().count(), 0, "nothing stays aside");
     (root, from, to)
 }
@@ -107,4 +109,43 @@ fn depth_is_no_matter() {
     for _ in 0..DEPTH {
         here = open_child_directory(here.as_fd(), &c"directory".to_owned()).unwrap();
     }
+}
+
+#[test]
+fn ctr_15_a_copy_for_other_users_keeps_set_uid_bits_capabilities_and_links() {
+    let range = |host| vec![IdRange { container: 0, host, size: 65_536 }];
+    let maps = IdMaps { uids: range(100_000), gids: range(200_000) };
+    let root = tempfile::tempdir().unwrap();
+    let [from, to, aside] = ["from", "to", "aside"].map(|name| root.path().join(name));
+    for directory in [&from, &to, &aside] {
+        fs::create_dir(directory).unwrap();
+    }
+    // cap_net_raw+ep, of revision 2.
+    let script = "echo x > tool; chown 1:2 tool; ln tool second; chmod 6755 tool; \
+        setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 tool; \
+        mknod whiteout c 0 0; ln -s nowhere link; chown -h 65535:65535 link; mkdir -m 1777 d; chown 3:4 d";
+    let shell = |script: &str| Command::new("sh").args(["-ec", script]).current_dir(&from).status().unwrap();
+    assert!(shell(script).success());
+    copy(&from, &to, &aside, Owners::Mapped(&maps)).unwrap();
+    let found = ["tool", "second", "whiteout", "link", "d", "."].map(|name| {
+        let it = fs::symlink_metadata(to.join(name)).unwrap();
+        (it.uid(), it.gid(), it.mode() & 0o7777)
+    });
+    let wanted = [
+        (100_001, 200_002, 0o6755),
+        (100_001, 200_002, 0o6755),
+        (100_000, 200_000, 0o644),
+        (165_535, 265_535, 0o777),
+        (100_003, 200_004, 0o1777),
+        (100_000, 200_000, fs::metadata(&from).unwrap().mode() & 0o7777),
+    ];
+    assert_eq!(found, wanted);
+    let tool = fs::File::open(to.join("tool")).unwrap();
+    let capability = xattr::get(tool.as_fd(), c"security.capability").unwrap();
+    assert_eq!(capability, [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(shell("chown 65536 tool").success());
+    fs::remove_dir_all(&to).unwrap();
+    fs::create_dir(&to).unwrap();
+    let error = copy(&from, &to, &aside, Owners::Mapped(&maps)).unwrap_err().to_string();
+    assert!(error.contains("user 65536"), "{error}");
 }
