@@ -115,6 +115,7 @@ async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     told.exit = Some(task.wait().await?.code());
     // Once more, by the operation that makes the new task in the place of the old.
     container.start().await?;
+    verbs(&task).await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     task.delete().await?;
@@ -206,6 +207,8 @@ pub async fn remove_all(client: &Client) {
     let mapped = namespace(client).container(ContainerId::new("mapped").expect("good"));
     eventually("everything to be removable", || async {
         let task = container.task();
+        // What is frozen does not die.
+        let _ = task.resume().await;
         let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
         gone(task.delete().await.map(drop))
             && gone(container.delete(true).await)
