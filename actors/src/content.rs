@@ -20,6 +20,7 @@ use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
+use crate::transfers::source;
 use crate::writer::write;
 
 /// The writer.
@@ -324,8 +325,8 @@ pub(crate) fn put(batch: &mut Batch, record: &ContentRecord) {
 pub(crate) fn put_or_extend(core: &Core, batch: &mut Batch, record: ContentRecord) -> Result<()> {
     match core.store.get::<ContentRecord>(&key::content(&record.namespace, &record.digest))? {
         None => put(batch, &record),
-        Some(mut old) if record.labels.iter().any(|(label, value)| old.labels.get(label) != Some(value)) => {
-            old.labels.extend(record.labels);
+        Some(mut old) if source::adds(&old.labels, &record.labels) => {
+            source::merge(&mut old.labels, record.labels);
             old.updated_at = Timestamp::now();
             batch.put(&old);
         }

@@ -67,6 +67,12 @@ pub static DELETE_TASK: Plan =
 pub static REMAP_SNAPSHOT: Plan = Plan { name: "remap_snapshot", steps: &["copy_files", "settle"] };
 /// An image is fetched, unpacked and recorded.
 pub static PULL: Plan = Plan { name: "pull", steps: &["resolve", "fetch_documents", "fetch_layers"] };
+/// An image is sent to a registry.
+pub static PUSH: Plan = Plan { name: "push", steps: &["walk", "push_blobs", "push_manifests"] };
+/// One object is fetched and recorded.
+pub static FETCH_OBJECT: Plan = Plan { name: "fetch_object", steps: &["fetch"] };
+/// One object is sent to a registry.
+pub static PUSH_OBJECT: Plan = Plan { name: "push_object", steps: &["push"] };
 
 /// A snapshot's changes become a layer.
 pub static MAKE_LAYER: Plan = Plan { name: "make_layer", steps: &["write_layer"] };
@@ -77,7 +83,7 @@ pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
 pub static RELAUNCH: Plan = Plan { name: "relaunch", steps: &["remove_task", "create_task", "start_task"] };
 
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 12] {
+pub fn registry() -> [&'static Plan; 15] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -91,6 +97,9 @@ pub fn registry() -> [&'static Plan; 12] {
         &APPLY_LAYER,
         &RELAUNCH,
         &REMAP_SNAPSHOT,
+        &PUSH,
+        &FETCH_OBJECT,
+        &PUSH_OBJECT,
     ]
 }
 

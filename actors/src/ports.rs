@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use bosun_registry::{Access, BlobSource, Pushed};
 use bosun_storage::image::ImageProcess;
 use bosun_types::content::Descriptor;
 use bosun_types::metrics::CgroupUsage;
@@ -14,7 +15,7 @@ use bosun_types::shim::{Adoption, ExitNotice, Notice, OutputFrame, Request, Resp
 use bosun_types::spec::SpecOptions;
 use bosun_types::stdio::{AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecProcess, ExitStatus, ProcessIdentity, TaskRecord};
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result};
+use bosun_types::{ContainerId, Digest, Error, ExecId, NamespaceName, Result};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -185,24 +186,41 @@ pub struct Fetch {
     pub stream: BoxStream<'static, Result<Bytes>>,
 }
 
-/// A registry.
+/// The way to registries.
 pub trait RegistryPort: Send + Sync {
-    /// What a reference points at.
-    fn resolve<'a>(&'a self, reference: &'a Reference, plain_http: bool)
-    -> BoxFuture<'a, Result<Descriptor>>;
+    /// Opens the repository of a reference, with its host's settings as they are now. Blocking, for small files.
+    fn repository(&self, reference: &Reference, access: &Access) -> Result<Arc<dyn RepositoryPort>>;
+}
+
+/// One repository as one user sees it.
+pub trait RepositoryPort: Send + Sync {
+    /// What the reference points at.
+    fn resolve(&self) -> BoxFuture<'_, Result<Descriptor>>;
+    /// What a digest names in it, be it a blob or a manifest.
+    fn find<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<Descriptor>>;
+    /// The document that the reference points at, as it is, with its type.
+    fn fetch_document(&self) -> BoxFuture<'_, Result<(String, Vec<u8>)>>;
+    /// How large a blob is.
+    fn blob_size<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<u64>>;
     /// A small object whole, checked against its digest.
-    fn fetch_bytes<'a>(
-        &'a self,
-        reference: &'a Reference,
-        descriptor: &'a Descriptor,
-        plain_http: bool,
-    ) -> BoxFuture<'a, Result<Vec<u8>>>;
+    fn fetch_bytes<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>>>;
     /// A blob from `offset` on.
-    fn fetch<'a>(
+    fn fetch<'a>(&'a self, descriptor: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<Fetch>>;
+    /// Makes the repository have a blob; `from` are repositories of the same registry that may share it.
+    fn push_blob<'a>(
         &'a self,
-        reference: &'a Reference,
         descriptor: &'a Descriptor,
-        offset: u64,
-        plain_http: bool,
-    ) -> BoxFuture<'a, Result<Fetch>>;
+        source: BlobSource,
+        from: &'a [String],
+    ) -> BoxFuture<'a, Result<Pushed>>;
+    /// Whether this manifest is there under this tag or digest.
+    fn has_manifest<'a>(&'a self, object: &'a str, descriptor: &'a Descriptor)
+    -> BoxFuture<'a, Result<bool>>;
+    /// Puts a manifest or index under a tag or its digest.
+    fn push_manifest<'a>(
+        &'a self,
+        object: &'a str,
+        media_type: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Digest>>;
 }

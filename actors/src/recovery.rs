@@ -29,6 +29,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::core::Shared;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
+use crate::transfers;
 
 /// Decisions carried out at the same time.
 const AT_ONCE: usize = 16;
@@ -116,6 +117,7 @@ async fn run(core: &Shared) -> Result<()> {
     let observed = &observed;
     decisions.try_for_each_concurrent(AT_ONCE, |decision| execute::execute(core, observed, decision)).await?;
     sweep::sweep_blobs(core, observed).await?;
+    transfers::sweep_secrets(core).await?;
     let count = plan.count();
     if !count.is_empty() {
         tracing::info!(?count, "recovered");

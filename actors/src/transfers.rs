@@ -1,9 +1,12 @@
-//! Transfers: pull and import, run by the daemon, so that they go on when the client leaves (REM-13, IEX-5).
+//! Transfers: pull, push and import, run by the daemon, so that they go on when the client leaves (REM-13, REM-16, IEX-5).
 //!
 //! ```text
 //!   pull:   intent ─▶ resolve ─▶ documents ─▶ layers (all at once) ─▶ one commit: blobs, snapshots, image, intent closed
+//!   push:   intent ─▶ walk ─▶ blobs (some at once) ─▶ manifests, the target last ─▶ one commit: labels, intent closed
 //!   import:           archive into blobs   ─▶ layers (all at once) ─▶ one commit
 //! ```
+//!
+//! What a registry is asked for is logged ([`logged`]): the intent is run again after a crash. The user's credential is no part of it ([`secrets`]).
 //!
 //! **Owns** nothing durable before the last commit but resumable bytes: blobs and layer directories without rows, which go when the transfer
 //! fails, or with recovery's sweep after a crash. Then the intent of a pull is run again from the start: blobs that are there are not fetched, half
@@ -13,15 +16,24 @@
 mod documents;
 mod import;
 mod layers;
+mod logged;
+mod object;
 mod progress;
 mod pull;
+mod push;
 mod record;
+mod schema1;
+mod secrets;
+pub(crate) mod source;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_types::image::ImageRecord;
-use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress, TransferState};
+use bosun_types::transfer::{
+    Credential, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferKind, TransferProgress,
+    TransferState,
+};
 use bosun_types::{Error, ImageName, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -29,7 +41,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Shared;
 
-pub(crate) use pull::resume;
+pub(crate) use logged::resume;
+pub(crate) use secrets::sweep as sweep_secrets;
+
+use logged::Request;
 
 /// Ended transfers that can still be looked at.
 const ENDED_MAX: usize = 64;
@@ -47,8 +62,8 @@ pub struct Running {
 #[derive(Clone)]
 struct Entry {
     namespace: NamespaceName,
-    /// Equal pulls join; an import is equal to nothing.
-    request: Option<PullRequest>,
+    /// Equal requests of the same user join; an import is equal to nothing.
+    asked: Option<(Request, Option<Credential>)>,
     handle: TransferHandle,
 }
 
@@ -70,19 +85,26 @@ impl Running {
         entries.values().any(|entry| entry.handle.progress().state == TransferState::Running)
     }
 
+    /// Numbers of those under way.
+    pub(crate) fn running(&self) -> Vec<u64> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |entry: &Entry| entry.handle.progress().state == TransferState::Running;
+        entries.iter().filter(|(_, entry)| running(entry)).map(|(id, _)| *id).collect()
+    }
+
     /// Adds a transfer, or gives the equal one that runs.
     fn add(
         &self,
         id: u64,
         namespace: &NamespaceName,
-        request: Option<&PullRequest>,
+        kind: TransferKind,
         subject: &str,
+        asked: Option<(Request, Option<Credential>)>,
     ) -> Result<Added> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let running = |entry: &&Entry| entry.handle.progress().state == TransferState::Running;
-        if let Some(request) = request {
-            let equal =
-                |entry: &&Entry| entry.namespace == *namespace && entry.request.as_ref() == Some(request);
+        if asked.is_some() {
+            let equal = |entry: &&Entry| entry.namespace == *namespace && entry.asked == asked;
             if let Some(entry) = entries.values().filter(running).find(equal) {
                 return Ok(Added::Joined(entry.handle.clone()));
             }
@@ -93,22 +115,21 @@ impl Running {
         }
         let start = TransferProgress {
             id,
+            kind,
             subject: subject.to_owned(),
             parts: Vec::new(),
             state: TransferState::Running,
         };
         let (sender, progress) = watch::channel(start);
-        let handle = TransferHandle { id, progress, cancel: CancellationToken::new() };
-        entries.insert(
-            id,
-            Entry { namespace: namespace.clone(), request: request.cloned(), handle: handle.clone() },
-        );
+        let exact = progress::Progress::new(sender);
+        let handle = TransferHandle { id, progress, exact: exact.clone(), cancel: CancellationToken::new() };
+        entries.insert(id, Entry { namespace: namespace.clone(), asked, handle: handle.clone() });
         let ended: Vec<u64> =
             entries.iter().filter(|(_, entry)| !running(entry)).map(|(id, _)| *id).collect();
         for id in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
             entries.remove(id);
         }
-        Ok(Added::New(handle, progress::Progress::new(sender)))
+        Ok(Added::New(handle, exact))
     }
 }
 
@@ -130,8 +151,35 @@ impl TransfersHandle {
     }
 
     /// Starts a pull, or joins the same one under way.
-    pub async fn pull(&self, request: PullRequest) -> Result<TransferHandle> {
-        pull::start(&self.core, &self.namespace, request).await
+    pub async fn pull(&self, request: PullRequest, credential: Option<Credential>) -> Result<TransferHandle> {
+        self.start(Request::Pull(request), credential).await
+    }
+
+    /// Starts a push, or joins the same one under way.
+    pub async fn push(&self, request: PushRequest, credential: Option<Credential>) -> Result<TransferHandle> {
+        self.start(Request::Push(request), credential).await
+    }
+
+    /// Starts to fetch one blob or manifest, without what it names.
+    pub async fn fetch_object(
+        &self,
+        request: ObjectRequest,
+        credential: Option<Credential>,
+    ) -> Result<TransferHandle> {
+        self.start(Request::FetchObject(request), credential).await
+    }
+
+    /// Starts to send one blob or manifest.
+    pub async fn push_object(
+        &self,
+        request: ObjectRequest,
+        credential: Option<Credential>,
+    ) -> Result<TransferHandle> {
+        self.start(Request::PushObject(request), credential).await
+    }
+
+    async fn start(&self, request: Request, credential: Option<Credential>) -> Result<TransferHandle> {
+        logged::start(&self.core, &self.namespace, request, credential).await
     }
 
     /// Starts an import of the archive whose bytes come through `bytes`; its end is the end of the archive.
@@ -165,7 +213,10 @@ impl TransfersHandle {
 #[derive(Clone)]
 pub struct TransferHandle {
     id: u64,
+    /// For followers, renewed now and then.
     progress: watch::Receiver<TransferProgress>,
+    /// To the byte.
+    exact: progress::Progress,
     cancel: CancellationToken,
 }
 
@@ -177,7 +228,7 @@ impl TransferHandle {
 
     /// Where it stands.
     pub fn progress(&self) -> TransferProgress {
-        self.progress.borrow().clone()
+        self.exact.now()
     }
 
     /// Follows it.
@@ -201,9 +252,13 @@ impl TransferHandle {
 
     /// Ends it; what was made of it goes, resumable bytes stay.
     pub async fn cancel(&self) -> Result<()> {
+        let ended = || Error::failed_precondition(format!("transfer {} had ended already", self.id));
+        if self.progress().state != TransferState::Running {
+            return Err(ended());
+        }
         self.cancel.cancel();
         match self.wait().await {
-            Ok(_) => Err(Error::failed_precondition(format!("transfer {} had ended already", self.id))),
+            Ok(_) => Err(ended()),
             Err(_) => Ok(()),
         }
     }

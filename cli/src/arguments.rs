@@ -6,6 +6,7 @@ mod events;
 mod filter;
 mod lifecycle;
 mod process;
+mod registry;
 mod snapshots;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::events::Events;
 pub use self::filter::Filter;
 pub use self::lifecycle::{Restart, Start, Stop};
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
+pub use self::registry::{Pull, Push, TransfersCommand};
 pub use self::snapshots::{Snapshots, SnapshotsCommand};
 
 /// Run and supervise containers with bosund.
@@ -48,6 +50,11 @@ pub struct Arguments {
 pub enum Command {
     /// Fetch an image from a registry and unpack it.
     Pull(Pull),
+    /// Send an image to a registry.
+    Push(Push),
+    /// Show and end what the daemon fetches and sends.
+    #[command(subcommand, alias = "transfer")]
+    Transfers(TransfersCommand),
     /// List and manage images.
     #[command(alias = "image")]
     Images(Images),
@@ -119,34 +126,6 @@ pub enum Command {
         /// Where to.
         directory: PathBuf,
     },
-}
-
-/// Fetch an image.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/team/app:1.2\n  bosun pull --platform linux/arm64 registry.local/team/app@sha256:…\n\nA reference is <host>/<path>:<tag> or <host>/<path>@<digest>: there is no default host and no default tag.\nAn interrupted pull goes on in the daemon; ask again to follow it."
-)]
-pub struct Pull {
-    /// `<host>/<path>:<tag>` or `@<digest>`.
-    pub reference: String,
-    /// Platform to fetch, such as linux/arm64 [default: this host's].
-    #[arg(long)]
-    pub platform: Option<String>,
-    /// Snapshotter to unpack into.
-    #[arg(long, env = "BOSUN_SNAPSHOTTER")]
-    pub snapshotter: Option<String>,
-    /// Fetch only.
-    #[arg(long)]
-    pub no_unpack: bool,
-    /// Speak http to the registry; loopback hosts get it without asking.
-    #[arg(long)]
-    pub plain_http: bool,
-    /// Label for the image record, KEY=VALUE; repeatable.
-    #[arg(short, long)]
-    pub label: Vec<String>,
-    /// Print only the digest.
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// List and manage images.

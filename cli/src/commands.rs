@@ -14,9 +14,11 @@ mod live;
 mod logs;
 mod namespaces;
 mod pull;
+mod push;
 mod run;
 mod snapshots;
 mod sockets;
+mod transfers;
 
 use clap::CommandFactory as _;
 
@@ -42,6 +44,8 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Attach(options) => return attach::attach(&context, &options).await,
         Command::Exec(options) => return exec::exec(&context, options).await,
         Command::Pull(options) => pull::pull(&context, &options).await,
+        Command::Push(options) => push::push(&context, &options).await,
+        Command::Transfers(command) => transfers::transfers(&context, command).await,
         Command::Images(options) => images::images(&context, options).await,
         Command::Ps(options) => containers::ps(&context, &options).await,
         Command::Kill(options) => containers::kill(&context, &options).await,

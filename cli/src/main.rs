@@ -10,6 +10,7 @@ mod context;
 mod detach_keys;
 mod output;
 mod progress;
+mod registry_access;
 mod signals;
 mod terminal;
 

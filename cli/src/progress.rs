@@ -72,7 +72,7 @@ impl Display {
         let fetched: u64 = progress
             .parts
             .iter()
-            .filter(|part| part.status != PartStatus::Exists)
+            .filter(|part| !matches!(part.status, PartStatus::Exists | PartStatus::Mounted))
             .map(|part| part.offset)
             .sum();
         let seconds = self.begin.elapsed().as_secs_f64().max(0.001);
@@ -101,11 +101,11 @@ fn draw(bar: &ProgressBar, part: &PartProgress) {
     bar.set_length(part.total);
     bar.set_message(word(part.status));
     match part.status {
-        PartStatus::Done | PartStatus::Exists => {
+        PartStatus::Done | PartStatus::Exists | PartStatus::Mounted => {
             bar.set_position(part.total);
             bar.abandon();
         }
-        PartStatus::Waiting | PartStatus::Downloading | PartStatus::Unpacking => {
+        PartStatus::Waiting | PartStatus::Downloading | PartStatus::Unpacking | PartStatus::Uploading => {
             bar.set_position(part.offset)
         }
     }
@@ -118,6 +118,8 @@ fn word(status: PartStatus) -> &'static str {
         PartStatus::Unpacking => "unpacking",
         PartStatus::Done => "done",
         PartStatus::Exists => "exists",
+        PartStatus::Uploading => "uploading",
+        PartStatus::Mounted => "mounted",
     }
 }
 

@@ -1,5 +1,5 @@
 @0xb85e89683ae60def;
-# Transfers: pulls and imports that run in the daemon and go on when the client leaves.
+# Transfers: pulls, pushes and imports that run in the daemon and go on when the client leaves.
 
 using Common = import "common.capnp";
 using Image = import "image.capnp";
@@ -14,6 +14,15 @@ interface Transfers {
   list @2 (page :Common.Page) -> (error :Common.Error, transfers :List(TransferProgress), page :Common.NextPage);
 
   get @3 (id :UInt64) -> (error :Common.Error, transfer :Transfer);
+
+  push @4 (request :PushRequest) -> (error :Common.Error, transfer :Transfer, id :UInt64);
+  # Sends an image with everything that it names. Errors: failedPrecondition when some of that is not here.
+
+  fetchObject @5 (request :ObjectRequest) -> (error :Common.Error, transfer :Transfer, id :UInt64);
+  # One blob or manifest into content, without what it names.
+
+  pushObject @6 (request :ObjectRequest) -> (error :Common.Error, transfer :Transfer, id :UInt64);
+  # One blob or manifest out of content.
 }
 
 interface Transfer {
@@ -35,12 +44,54 @@ interface ProgressCursor {
 
 struct PullRequest {
   reference @0 :Text;
-  platform @1 :Common.Platform;
-  # Null: the host's.
+  platforms @1 :List(Common.Platform);
+  # Of an index; none: the host's.
   unpack @2 :Text;
   # Snapshotter; null: fetch only.
   plainHttp @3 :Bool;
   labels @4 :List(Common.Pair);
+  allPlatforms @5 :Bool;
+  # Everything that the index names.
+  convertSchema1 @6 :Bool;
+  # Into an OCI image; without it an image in docker's schema 1 form is refused.
+  credential @7 :Credential;
+}
+
+struct PushRequest {
+  reference @0 :Text;
+  # With a tag, without a digest.
+  image @1 :Text;
+  # Ours; null: the one of the reference's name.
+  platform @2 :Common.Platform;
+  # Only the manifest for it; null: the whole index.
+  plainHttp @3 :Bool;
+  credential @4 :Credential;
+}
+
+struct ObjectRequest {
+  reference @0 :Text;
+  # The repository.
+  digest @1 :Text;
+  mediaType @2 :Text;
+  # Of what is sent; null: a blob.
+  plainHttp @3 :Bool;
+  credential @4 :Credential;
+}
+
+struct Credential {
+  # For the registry that the reference names. The daemon never logs it and never writes it to a disk.
+  user @0 :Text;
+  # Empty: the secret is an identity token.
+  secret @1 :Text;
+}
+
+enum TransferKind {
+  pull @0;
+  push @1;
+  fetchObject @2;
+  pushObject @3;
+  importArchive @4;
+  exportArchive @5;
 }
 
 struct ImportRequest {
@@ -56,6 +107,8 @@ enum PartStatus {
   unpacking @2;
   done @3;
   exists @4;
+  uploading @5;
+  mounted @6;
 }
 
 struct PartProgress {
@@ -76,4 +129,5 @@ struct TransferProgress {
     done @4 :List(Image.ImageRecord);
     failed @5 :Common.Error;
   }
+  kind @6 :TransferKind;
 }

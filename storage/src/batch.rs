@@ -105,10 +105,13 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::MakeLayer { .. }
         | Intent::ApplyLayer { .. }
         | Intent::Relaunch { .. }
-        | Intent::RemapSnapshot { .. } => true,
+        | Intent::RemapSnapshot { .. }
+        | Intent::FetchObject { .. } => true,
         Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }
-        | Intent::DeleteContainer { .. } => false,
+        | Intent::DeleteContainer { .. }
+        | Intent::Push { .. }
+        | Intent::PushObject { .. } => false,
     }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 mod document;
 pub mod import;
 pub mod media_type;
+pub mod schema1;
 pub mod writer;
 
 pub use document::{

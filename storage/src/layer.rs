@@ -146,3 +146,16 @@ pub fn fetch_and_unpack(
 ) -> Result<LayerOutcome, LayerError> {
     pipeline::run(source, ingest, descriptor, target, progress)
 }
+
+/// As [`fetch_and_unpack`], for a blob that is not looked into: kept, and verified. Its diff id is its digest.
+pub fn fetch_as_is(
+    source: impl Read,
+    ingest: Ingest,
+    descriptor: &Descriptor,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<LayerOutcome, LayerError> {
+    let mut tee = tee::Tee::new(source, Some(ingest), descriptor, progress)?;
+    tee.drain();
+    let (digest, size) = tee.finish()?;
+    Ok(LayerOutcome { digest, size, diff_id: digest, size_plain: size, unpacked: None })
+}

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bosun_client::{Client, Task};
-use bosun_tests::client::{logged, namespace, shell};
+use bosun_tests::client::{IMAGE, logged, namespace, shell};
 use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
 use bosun_types::event::{Event, EventRecord};
@@ -15,9 +15,9 @@ use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::spec::SpecRequest;
 use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
 use bosun_types::task::{ExecProcess, ExecRequest};
-use bosun_types::transfer::PullRequest;
+use bosun_types::transfer::{ObjectRequest, PullRequest, PushRequest};
 use bosun_types::user_namespace::{Ownership, UserNamespace};
-use bosun_types::{ContainerId, Error, ErrorClass, ExecId, Labels, Result, SnapshotKey};
+use bosun_types::{ContainerId, Error, ErrorClass, ExecId, ImageName, Labels, Result, SnapshotKey};
 
 /// Lives until it is asked to end.
 const LIFE: &str = "trap 'exit 3' TERM; echo alive; while :; do sleep 0.01; done";
@@ -52,16 +52,11 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
     let _ = snapshots.prepare(key(), None, Labels::new()).await;
     let _ = layers(client).await;
     let _ = snapshots.remove(key()).await;
-    let request = PullRequest {
-        reference: reference.clone(),
-        platform: None,
-        unpack: Some(SNAPSHOTTER_DEFAULT.to_owned()),
-        plain_http: false,
-        labels: Labels::new(),
-    };
+    let request = PullRequest::new(reference.clone(), SNAPSHOTTER_DEFAULT);
     if let Ok(transfer) = namespace(client).transfers().pull(request).await {
         told.image = transfer.wait().await.is_ok();
     }
+    let _ = give_and_take(client, reference).await;
     let _ = life(client, &mut told).await;
     let _ = mapped(client).await;
     told
@@ -101,6 +96,26 @@ async fn remove_copies(client: &Client) -> bool {
         }
     }
     true
+}
+
+/// The image that every world has goes to the registry, as a whole and in one object, and an object comes back.
+async fn give_and_take(client: &Client, reference: &Reference) -> Result<()> {
+    let transfers = namespace(client).transfers();
+    let image = ImageName::new(IMAGE)?;
+    let reference = Reference { tag: Some("pushed".to_owned()), ..reference.clone() };
+    let request = PushRequest {
+        reference: reference.clone(),
+        image: Some(image.clone()),
+        platform: None,
+        plain_http: false,
+    };
+    let pushed = transfers.push(request).await?.wait().await;
+    let target = namespace(client).images().get(image).await?.target;
+    let request =
+        ObjectRequest { reference, digest: target.digest, media_type: target.media_type, plain_http: false };
+    let sent = transfers.push_object(request.clone()).await?.wait().await;
+    transfers.fetch_object(request).await?.wait().await?;
+    pushed.and(sent).map(drop)
 }
 
 async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {

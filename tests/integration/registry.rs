@@ -11,17 +11,11 @@ use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::task::ExitCause;
-use bosun_types::transfer::{PartStatus, PullRequest};
-use bosun_types::{ContainerId, ErrorClass, Labels};
+use bosun_types::transfer::{PartStatus, Platforms, PullRequest};
+use bosun_types::{ContainerId, ErrorClass};
 
 fn pull(reference: Reference) -> PullRequest {
-    PullRequest {
-        reference,
-        platform: None,
-        unpack: Some(SNAPSHOTTER_DEFAULT.to_owned()),
-        plain_http: false,
-        labels: Labels::new(),
-    }
+    PullRequest::new(reference, SNAPSHOTTER_DEFAULT)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,8 +54,8 @@ async fn plt_4_an_index_gives_the_wanted_platform_and_names_those_it_has() {
     fixture::push(&index, &reference).await.expect("pushes");
     let transfers = namespace(&client).transfers();
     transfers.pull(pull(reference.clone())).await.expect("starts").wait().await.expect("pulls");
-    let wrong =
-        PullRequest { platform: Some(Platform::parse("linux/riscv64").expect("good")), ..pull(reference) };
+    let platforms = Platforms::Only(vec![Platform::parse("linux/riscv64").expect("good")]);
+    let wrong = PullRequest { platforms, ..pull(reference) };
     let error = transfers.pull(wrong).await.expect("starts").wait().await.expect_err("not there");
     assert_eq!(error.class, ErrorClass::NotFound);
     assert!(error.message.contains("s390x"), "{error}");

@@ -1,13 +1,16 @@
 //! Images for tests, demo and bench, made by our own image writer from Debian's static busybox.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use bosun_registry::{Registry, RegistryOptions};
+use bosun_registry::{Access, BlobSource, Registry, RegistryOptions};
 use bosun_storage::compression::Compression;
 use bosun_storage::image::ImageProcess;
 use bosun_storage::image::writer::{BuiltImage, ImageBuilder, Layer, LayerBuilder};
 use bosun_types::reference::Reference;
+use bytes::Bytes;
+use futures::StreamExt as _;
 
 /// Where Debian puts the static busybox.
 const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
@@ -95,15 +98,32 @@ pub fn data_layer(number: usize, bytes: usize) -> anyhow::Result<Layer> {
 /// Pushes every blob, the target last, under the reference's tag.
 pub async fn push(image: &BuiltImage, reference: &Reference) -> anyhow::Result<()> {
     bosun_registry::install_crypto_provider();
-    let registry = Registry::new(RegistryOptions::default())?;
+    push_as(image, reference, None, &Access::default()).await
+}
+
+/// The same, with per-host settings and as somebody.
+pub async fn push_as(
+    image: &BuiltImage,
+    reference: &Reference,
+    hosts_directory: Option<PathBuf>,
+    access: &Access,
+) -> anyhow::Result<()> {
+    bosun_registry::install_crypto_provider();
+    let registry = Registry::new(RegistryOptions { hosts_directory, ..RegistryOptions::default() })?;
+    let repository = registry.repository(reference, access)?;
     for (descriptor, bytes) in &image.blobs {
         let media_type = &descriptor.media_type;
         if media_type.contains("manifest") || media_type.contains("index") {
-            let by_digest = Reference { tag: None, digest: Some(descriptor.digest), ..reference.clone() };
-            let under = if *descriptor == image.target { reference } else { &by_digest };
-            registry.push_manifest(under, media_type, bytes.clone(), false).await?;
+            let by_digest = descriptor.digest.to_string();
+            let under = if *descriptor == image.target { reference.object()? } else { by_digest };
+            repository.push_manifest(&under, media_type, bytes.clone()).await?;
         } else {
-            registry.push_blob(reference, descriptor, bytes.clone().into(), false).await?;
+            let bytes = Bytes::from(bytes.clone());
+            let source: BlobSource = Arc::new(move |offset| {
+                let rest = bytes.slice(usize::try_from(offset).unwrap_or(usize::MAX)..);
+                futures::stream::iter([Ok(rest)]).boxed()
+            });
+            repository.push_blob(descriptor, source, &[]).await?;
         }
     }
     Ok(())

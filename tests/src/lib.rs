@@ -2,8 +2,11 @@
 
 #![expect(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
 
+pub mod certificates;
 pub mod client;
 pub mod fixture;
 pub mod invariants;
+pub mod real_files;
 pub mod registry;
+pub mod token_service;
 pub mod world;

@@ -260,9 +260,12 @@ fn publish_unseen_exit(batch: &mut Batch, record: &TaskRecord, exit: Option<&Exi
 async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
     let namespace = operation.namespace.clone();
     match operation.intent.clone() {
-        Intent::CreateContainer { directory: 0, .. } | Intent::StartProcess { .. } | Intent::Pull { .. } => {
-            close(core, operation, |_| ()).await
-        }
+        Intent::CreateContainer { directory: 0, .. }
+        | Intent::StartProcess { .. }
+        | Intent::Pull { .. }
+        | Intent::Push { .. }
+        | Intent::FetchObject { .. }
+        | Intent::PushObject { .. } => close(core, operation, |_| ()).await,
         Intent::PrepareSnapshot { snapshotter, directory, .. }
         | Intent::RemapSnapshot { snapshotter, directory, .. }
         | Intent::CreateContainer { snapshotter, directory, .. } => {

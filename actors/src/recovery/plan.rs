@@ -10,7 +10,7 @@
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container | finished |
-//! | a pull | resumed |
+//! | a pull, a push | resumed |
 //! | starting a container again | adopted: the container's restart policy goes on with it |
 //! | a task that was alive, of another boot | ended, unknown how: the machine was restarted |
 //! | a task that an open operation makes or removes | left to the operation |
@@ -246,7 +246,12 @@ impl<'a> Claims<'a> {
                     nonces.insert(nonce);
                 }
                 // The steps of a relaunch have intents of their own.
-                Intent::Pull { .. } | Intent::MakeLayer { .. } | Intent::Relaunch { .. } => {}
+                Intent::Pull { .. }
+                | Intent::Push { .. }
+                | Intent::FetchObject { .. }
+                | Intent::PushObject { .. }
+                | Intent::MakeLayer { .. }
+                | Intent::Relaunch { .. } => {}
             }
         }
         directories.extend(&in_work);
@@ -289,7 +294,12 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
         Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. } => {
             (Action::RollForward, "a removal that was begun is finished")
         }
-        Intent::Pull { .. } => (Action::Resume, "what was fetched is kept; the rest is fetched now"),
+        Intent::Pull { .. } | Intent::FetchObject { .. } => {
+            (Action::Resume, "what was fetched is kept; the rest is fetched now")
+        }
+        Intent::Push { .. } | Intent::PushObject { .. } => {
+            (Action::Resume, "what the registry has is there; the rest is sent now")
+        }
         Intent::CreateTask { nonce, .. } => match (same_boot, shim_lives(observed, nonce)) {
             (true, true) if claims.tasks.contains_key(nonce.as_str()) => {
                 (Action::AskShim, "its shim lives: finished if it has made the task, else taken back")

@@ -16,7 +16,8 @@ use crate::writer::write;
 /// Removes them. A pull that is resumed wants them, and a transfer that runs may have found them and not said so yet: then they stay until the
 /// next start. What this life of the daemon wrote is not looked at.
 pub(super) async fn sweep_blobs(core: &Shared, observed: &Observed) -> Result<()> {
-    if observed.operations.iter().any(|operation| matches!(operation.intent, Intent::Pull { .. })) {
+    let fetches = |intent: &Intent| matches!(intent, Intent::Pull { .. } | Intent::FetchObject { .. });
+    if observed.operations.iter().any(|operation| fetches(&operation.intent)) {
         return Ok(());
     }
     let reader = core.clone();

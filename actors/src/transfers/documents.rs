@@ -1,5 +1,7 @@
 //! An image's documents: the way from the target through indexes to the manifest and its config. Read from content, where a pull has put them.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use bosun_storage::image::{self, ImageConfig, Manifest, Parsed};
 use bosun_types::content::Descriptor;
 use bosun_types::platform::Platform;
@@ -19,6 +21,14 @@ pub(crate) struct Documents {
     pub config: ImageConfig,
     /// Chain ids, lowest first.
     pub chain: Vec<Digest>,
+}
+
+impl Documents {
+    /// Every blob of the image, from the target on.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let parents = self.parents.iter().map(|(descriptor, _)| descriptor);
+        parents.chain([&self.manifest.config]).chain(&self.manifest.layers)
+    }
 }
 
 /// Gives the bytes of a small blob.
@@ -53,4 +63,49 @@ pub(crate) async fn collect(
         "image {}: indexes are nested more than {INDEX_DEPTH_MAX} deep",
         target.digest
     )))
+}
+
+/// Gives the bytes of a document, or `None` when it is not to be looked into.
+pub(crate) type Lookup<'a> = &'a (dyn Fn(Descriptor) -> BoxFuture<'a, Result<Option<Vec<u8>>>> + Sync);
+
+/// Most things that an image may name, over all its indexes.
+const TREE_MAX: usize = 4096;
+
+/// Everything that the target names, directly and through others, each once, with its own children; parents before children.
+pub(crate) async fn tree(
+    target: &Descriptor,
+    lookup: Lookup<'_>,
+) -> Result<Vec<(Descriptor, Vec<Descriptor>)>> {
+    let mut found: Vec<(Descriptor, Vec<Descriptor>)> = Vec::new();
+    let mut seen = BTreeSet::from([target.digest]);
+    let mut waiting = VecDeque::from([(target.clone(), 0)]);
+    while let Some((descriptor, depth)) = waiting.pop_front() {
+        let mut children = Vec::new();
+        if image::media_type::is_manifest(&descriptor.media_type)
+            || image::media_type::is_index(&descriptor.media_type)
+        {
+            if depth > INDEX_DEPTH_MAX {
+                return Err(Error::invalid_argument(format!(
+                    "image {}: indexes are nested more than {INDEX_DEPTH_MAX} deep",
+                    target.digest
+                )));
+            }
+            if let Some(bytes) = lookup(descriptor.clone()).await? {
+                children = image::children(&image::parse_manifest_or_index(&bytes, &descriptor.media_type)?);
+            }
+        }
+        for child in &children {
+            if seen.insert(child.digest) {
+                waiting.push_back((child.clone(), depth + 1));
+            }
+        }
+        if seen.len() > TREE_MAX {
+            return Err(Error::invalid_argument(format!(
+                "image {}: it names more than {TREE_MAX} things",
+                target.digest
+            )));
+        }
+        found.push((descriptor, children));
+    }
+    Ok(found)
 }

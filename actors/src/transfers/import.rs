@@ -7,7 +7,7 @@ use bosun_storage::image::import::{ImportOptions, Imported, read_archive};
 use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
 use bosun_types::platform::Platform;
-use bosun_types::transfer::{ImportRequest, TransferState};
+use bosun_types::transfer::{ImportRequest, TransferKind, TransferState};
 use bosun_types::{Digest, Error, ErrorClass, ImageName, Labels, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -37,7 +37,9 @@ pub(crate) fn start(
         core.snapshotter(snapshotter)?;
     }
     let id = core.store.next_transfer();
-    let Added::New(handle, progress) = core.transfers.add(id, namespace, None, "import")? else {
+    let Added::New(handle, progress) =
+        core.transfers.add(id, namespace, TransferKind::Import, "archive", None)?
+    else {
         return Err(Error::internal("an import joins nothing"));
     };
     let snapshotter = request.unpack.as_deref().map(|name| core.snapshotter(name)).transpose()?;
@@ -114,12 +116,14 @@ async fn finish(work: &Work, request: &ImportRequest, imported: &Imported) -> Re
     let mut finished = Vec::new();
     for image in &imported.images {
         let documents = local_documents(work, &image.target, &platform).await?;
+        let documents = vec![documents];
         let layers = layers::all(work, &documents).await?;
         finished.push(Finished {
             names: image.names.clone(),
             target: image.target.clone(),
             labels: Labels::new(),
             documents,
+            others: Vec::new(),
             layers,
         });
         if imported.images.len() > 1 {
@@ -203,7 +207,9 @@ pub(crate) async fn unpack_recorded(
 }
 
 async fn unpack_local(work: &Work, target: Descriptor, documents: Documents) -> Result<()> {
+    let documents = vec![documents];
     let layers = layers::all(work, &documents).await?;
-    let finished = Finished { names: Vec::new(), target, labels: Labels::new(), documents, layers };
+    let (names, others) = (Vec::new(), Vec::new());
+    let finished = Finished { names, target, labels: Labels::new(), documents, others, layers };
     record::commit(work, vec![finished], None).await.map(drop)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bosun_storage::archive::{UnpackOptions, Whiteouts};
 use bosun_storage::key;
-use bosun_storage::layer::{LayerOutcome, fetch_and_unpack};
+use bosun_storage::layer::{LayerOutcome, fetch_and_unpack, fetch_as_is};
 use bosun_types::content::Descriptor;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::documents::Documents;
 use super::progress::{Part, Progress};
-use crate::core::SharedSnapshotter;
-use crate::core::{Shared, blocking};
+use crate::core::{Shared, SharedSnapshotter, blocking};
+use crate::ports::RepositoryPort;
 use crate::snapshots;
 
 /// Layers of one transfer at a time.
 const AT_ONCE: usize = 4;
 /// Chunks between the socket and the unpacker.
-const CHUNKS_WAITING: usize = 16;
+const CHUNKS_WAITING: usize = 8;
 /// Tries of one layer when the connection is cut.
 const TRIES_MAX: u32 = 5;
 const RETRY: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(crate) struct Remote {
     pub reference: Reference,
-    pub plain_http: bool,
+    pub repository: Arc<dyn RepositoryPort>,
 }
 
 /// What a transfer works with.
@@ -122,23 +122,36 @@ impl Work {
         }
     }
 
-    fn check_cancelled(&self) -> Result<()> {
+    /// The registry; only what needs none is done without.
+    pub(crate) fn remote(&self) -> Result<&Remote> {
+        self.remote.as_ref().ok_or_else(|| Error::internal("this transfer has no registry"))
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(Error::cancelled("the transfer was cancelled")) } else { Ok(()) }
     }
 }
 
-/// Makes every layer's blob and directory be there.
-pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
-    let parts: Vec<Part> =
-        documents.manifest.layers.iter().map(|layer| work.progress.part("layer", layer)).collect();
+/// Makes every layer's blob and directory be there, for each of the images.
+pub(crate) async fn all(work: &Work, images: &[Documents]) -> Result<Layers> {
     let mut layers = Layers::default();
     if let Some(snapshotter) = &work.snapshotter {
-        // Lowest first, by everyone: no two transfers can wait for each other.
-        for chain in &documents.chain {
+        // In one order, by everyone: no two transfers can wait for each other.
+        let chains: BTreeSet<&Digest> = images.iter().flat_map(|documents| &documents.chain).collect();
+        for chain in chains {
             let name = format!("{}/{}/{chain}", work.namespace, snapshotter.name());
             layers._locks.push(work.core.transfers.lock(name).await);
         }
     }
+    for documents in images {
+        of_image(work, documents, &mut layers.unpacked).await?;
+    }
+    Ok(layers)
+}
+
+async fn of_image(work: &Work, documents: &Documents, unpacked: &mut Vec<Unpacked>) -> Result<()> {
+    let parts: Vec<Part> =
+        documents.manifest.layers.iter().map(|layer| work.progress.part("layer", layer)).collect();
     // Where a layer needs the one below it, the blobs come all at once and the directories in turn.
     let snapshotter = work.snapshotter.clone().filter(|_| work.has_independent_layers());
     let passes = Work { snapshotter, ..work.clone() };
@@ -146,14 +159,18 @@ pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
         let (work, layer, part) = (passes.clone(), layer.clone(), parts[index].clone());
         let (diff_id, chain) = (documents.config.diff_ids[index], documents.chain[index]);
         let parent = index.checked_sub(1).map(|below| documents.chain[below]);
-        async move { one(&work, &layer, diff_id, chain, parent, &part).await }
+        let done = unpacked.iter().any(|unpacked| unpacked.chain == chain);
+        async move {
+            let chain = if done { None } else { Some(chain) };
+            one(&work, &layer, diff_id, (chain, parent), &part).await
+        }
     });
     let mut results = futures::stream::iter(jobs.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     let mut failed = None;
     // All are awaited, also after a failure: nothing may write into a directory that is being removed.
     while let Some(result) = results.next().await {
         match result {
-            Ok(unpacked) => layers.unpacked.extend(unpacked),
+            Ok(done) => unpacked.extend(done),
             Err(error) => {
                 work.cancel.cancel();
                 failed.get_or_insert(error);
@@ -164,25 +181,32 @@ pub(crate) async fn all(work: &Work, documents: &Documents) -> Result<Layers> {
         return Err(error);
     }
     if !work.has_independent_layers() {
-        layers.unpacked = in_turn(work, documents, &parts).await?;
+        in_turn(work, documents, &parts, unpacked).await?;
     }
-    Ok(layers)
+    Ok(())
 }
 
 /// Unpacks each layer onto a copy of the one below it; every blob is here.
-async fn in_turn(work: &Work, documents: &Documents, parts: &[Part]) -> Result<Vec<Unpacked>> {
-    let mut unpacked: Vec<Unpacked> = Vec::new();
+async fn in_turn(
+    work: &Work,
+    documents: &Documents,
+    parts: &[Part],
+    unpacked: &mut Vec<Unpacked>,
+) -> Result<()> {
     for (index, layer) in documents.manifest.layers.iter().enumerate() {
         let (diff_id, chain) = (documents.config.diff_ids[index], documents.chain[index]);
-        if work.is_unpacked(&chain)? {
+        let made = |chain: &Digest| unpacked.iter().find(|unpacked| unpacked.chain == *chain);
+        if made(&chain).is_some() || work.is_unpacked(&chain)? {
             continue;
         }
         work.check_cancelled()?;
         let parent = index.checked_sub(1).map(|below| documents.chain[below]);
-        let below = match (unpacked.last(), &parent) {
-            (Some(last), Some(parent)) if last.chain == *parent => Some(last.directory),
-            (_, Some(parent)) => Some(work.directory_of(parent)?),
-            (_, None) => None,
+        let below = match &parent {
+            None => None,
+            Some(parent) => Some(match made(parent) {
+                Some(below) => below.directory,
+                None => work.directory_of(parent)?,
+            }),
         };
         parts[index].set(PartStatus::Unpacking);
         let directory = make_directory(work, below).await?;
@@ -192,36 +216,82 @@ async fn in_turn(work: &Work, documents: &Documents, parts: &[Part]) -> Result<V
         unpacked.push(Unpacked { chain, parent, directory, usage });
         parts[index].set(PartStatus::Done);
     }
-    Ok(unpacked)
+    Ok(())
+}
+
+/// Makes a blob be here that is not to be unpacked, whatever it is.
+pub(crate) async fn ensure_blob(work: &Work, blob: &Descriptor, part: &Part) -> Result<()> {
+    let _blob = work.core.transfers.lock(format!("blob/{}", blob.digest)).await;
+    work.check_cancelled()?;
+    if work.core.content.has_blob(&blob.digest) {
+        part.set(PartStatus::Exists);
+        return Ok(());
+    }
+    part.set(PartStatus::Downloading);
+    from_registry(work, blob, Aim::Keep, part).await?;
+    part.set(PartStatus::Done);
+    Ok(())
+}
+
+/// Makes a layer's blob be here and gives its diff id, which nothing names yet.
+pub(crate) async fn diff_id_of(work: &Work, layer: &Descriptor, part: &Part) -> Result<Digest> {
+    let _blob = work.core.transfers.lock(format!("blob/{}", layer.digest)).await;
+    work.check_cancelled()?;
+    part.set(PartStatus::Downloading);
+    let outcome = match work.core.content.has_blob(&layer.digest) {
+        true => from_blob(work, layer, None, part).await?,
+        false => from_registry(work, layer, Aim::Layer(None), part).await?,
+    };
+    Ok(outcome.diff_id)
+}
+
+/// Where a blob's bytes go besides into content.
+#[derive(Clone, Copy)]
+enum Aim {
+    /// Nowhere.
+    Keep,
+    /// It is a layer: through the inflater, and into a directory if there is one.
+    Layer(Option<u64>),
+}
+
+impl Aim {
+    fn directory(self) -> Option<u64> {
+        match self {
+            Self::Keep => None,
+            Self::Layer(directory) => directory,
+        }
+    }
 }
 
 async fn one(
     work: &Work,
     layer: &Descriptor,
     diff_id: Digest,
-    chain: Digest,
-    parent: Option<Digest>,
+    (chain, parent): (Option<Digest>, Option<Digest>),
     part: &Part,
 ) -> Result<Option<Unpacked>> {
     let begin = Instant::now();
     let _blob = work.core.transfers.lock(format!("blob/{}", layer.digest)).await;
     work.check_cancelled()?;
     let have_blob = work.core.content.has_blob(&layer.digest);
-    let unpack = !work.is_unpacked(&chain)?;
-    if have_blob && !unpack {
+    let missing = match chain {
+        Some(chain) if !work.is_unpacked(&chain)? => Some(chain),
+        _ => None,
+    };
+    if have_blob && missing.is_none() {
         part.set(PartStatus::Exists);
         return Ok(None);
     }
-    let directory = if unpack { Some(make_directory(work, None).await?) } else { None };
+    let directory = if missing.is_some() { Some(make_directory(work, None).await?) } else { None };
     part.set(if have_blob { PartStatus::Unpacking } else { PartStatus::Downloading });
     let outcome = match have_blob {
         true => from_blob(work, layer, directory, part).await?,
-        false => from_registry(work, layer, directory, part).await?,
+        false => from_registry(work, layer, Aim::Layer(directory), part).await?,
     };
     outcome.expect_diff_id(&diff_id)?;
-    let unpacked = match directory {
+    let unpacked = match missing.zip(directory) {
         None => None,
-        Some(directory) => {
+        Some((chain, directory)) => {
             Some(Unpacked { chain, parent, directory, usage: settle(work, directory, None).await? })
         }
     };
@@ -263,7 +333,7 @@ async fn from_blob(
 ) -> Result<LayerOutcome> {
     let (content, digest) = (work.core.content.clone(), layer.digest);
     let file = blocking(move || Ok(content.open_blob(&digest)?)).await?;
-    pass(work, file, None, layer, directory, part).await
+    pass(work, file, None, layer, Aim::Layer(directory), part).await
 }
 
 /// One pass, on a worker thread.
@@ -272,31 +342,30 @@ async fn pass(
     source: impl Read + Send + 'static,
     ingest: Option<bosun_storage::content::Ingest>,
     layer: &Descriptor,
-    directory: Option<u64>,
+    aim: Aim,
     part: &Part,
 ) -> Result<LayerOutcome> {
     let target = work
         .snapshotter
         .as_ref()
-        .zip(directory)
+        .zip(aim.directory())
         .map(|(snapshotter, directory)| snapshotter.layer_root(directory));
     let (layer, part) = (layer.clone(), part.clone());
     let whiteouts = if work.has_independent_layers() { Whiteouts::Overlay } else { Whiteouts::Remove };
     blocking(move || {
         let options = UnpackOptions { whiteouts, ..UnpackOptions::default() };
         let target = target.as_deref().map(|path| (path, &options));
-        Ok(fetch_and_unpack(source, ingest, &layer, target, &|offset| part.moved(offset))?)
+        let progress = |offset| part.moved(offset);
+        Ok(match (aim, ingest) {
+            (Aim::Keep, Some(ingest)) => fetch_as_is(source, ingest, &layer, &progress)?,
+            (_, ingest) => fetch_and_unpack(source, ingest, &layer, target, &progress)?,
+        })
     })
     .await
 }
 
 /// Fetches, resuming what is there; a cut connection is opened again where it was cut.
-async fn from_registry(
-    work: &Work,
-    layer: &Descriptor,
-    directory: Option<u64>,
-    part: &Part,
-) -> Result<LayerOutcome> {
+async fn from_registry(work: &Work, layer: &Descriptor, aim: Aim, part: &Part) -> Result<LayerOutcome> {
     let Some(remote) = &work.remote else {
         return Err(Error::not_found(format!("blob {} is not here", layer.digest)));
     };
@@ -304,7 +373,7 @@ async fn from_registry(
     loop {
         tries += 1;
         let network = Arc::new(Mutex::new(None));
-        let error = match fetch_once(work, remote, layer, directory, part, &network).await {
+        let error = match fetch_once(work, remote, layer, aim, part, &network).await {
             Ok(outcome) => return Ok(outcome),
             Err(error) => network.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error),
         };
@@ -313,7 +382,7 @@ async fn from_registry(
             return Err(error);
         }
         tracing::info!(digest = %layer.digest, tries, %error, "a layer was cut off; going on where it was");
-        if let (Some(directory), Some(snapshotter)) = (directory, work.snapshotter.clone()) {
+        if let (Some(directory), Some(snapshotter)) = (aim.directory(), work.snapshotter.clone()) {
             blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)).await?;
             ensure_directory(work, directory, None).await?;
         }
@@ -329,7 +398,7 @@ async fn fetch_once(
     work: &Work,
     remote: &Remote,
     layer: &Descriptor,
-    directory: Option<u64>,
+    aim: Aim,
     part: &Part,
     network: &Arc<Mutex<Option<Error>>>,
 ) -> Result<LayerOutcome> {
@@ -342,7 +411,7 @@ async fn fetch_once(
     let offset = ingest.offset();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     if offset < layer.size {
-        let fetch = work.core.registry.fetch(&remote.reference, layer, offset, remote.plain_http);
+        let fetch = remote.repository.fetch(layer, offset);
         let fetch = work.unless_cancelled(fetch).await?;
         if fetch.offset != offset {
             // REM-9: it began at the beginning again.
@@ -356,7 +425,7 @@ async fn fetch_once(
     } else {
         drop(sender);
     }
-    pass(work, ChannelReader::new(receiver), Some(ingest), layer, directory, part).await
+    pass(work, ChannelReader::new(receiver), Some(ingest), layer, aim, part).await
 }
 
 /// Socket to channel. The error is kept beside: through the reader it would lose its class.

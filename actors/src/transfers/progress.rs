@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bosun_types::content::Descriptor;
-use bosun_types::transfer::{PartProgress, PartStatus, TransferProgress, TransferState};
+use bosun_types::transfer::{PartProgress, PartStatus, TransferKind, TransferProgress, TransferState};
 use tokio::sync::watch;
 
 /// Between two renewals that only move a bar.
@@ -31,6 +31,7 @@ impl Progress {
     pub(crate) fn unseen() -> Self {
         let start = TransferProgress {
             id: 0,
+            kind: TransferKind::Import,
             subject: String::new(),
             parts: Vec::new(),
             state: TransferState::Running,
@@ -45,6 +46,11 @@ impl Progress {
             state.1 = Instant::now();
             self.inner.sender.send_replace(state.0.clone());
         }
+    }
+
+    /// As it is, moves included that no follower was told yet.
+    pub(crate) fn now(&self) -> TransferProgress {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     /// Adds a row, once.
@@ -83,7 +89,7 @@ impl Part {
         self.progress.change(true, |progress| {
             if let Some(part) = progress.parts.iter_mut().find(|part| part.key == self.key) {
                 part.status = status;
-                if matches!(status, PartStatus::Done | PartStatus::Exists) {
+                if matches!(status, PartStatus::Done | PartStatus::Exists | PartStatus::Mounted) {
                     part.offset = part.total;
                 }
             }

@@ -1,120 +1,37 @@
 //! Pulling: a logged operation that goes on without its client, and again after a crash.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bosun_storage::batch::Batch;
+use bosun_storage::image;
 use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
-use bosun_types::operation::{Intent, OperationRecord};
+use bosun_types::operation::OperationRecord;
 use bosun_types::platform::Platform;
-use bosun_types::transfer::{PartStatus, PullRequest, TransferState};
-use bosun_types::{Error, NamespaceName, Result};
+use bosun_types::transfer::{PartStatus, Platforms, PullRequest};
+use bosun_types::{Digest, Error, ErrorClass, Result};
 use futures::future::BoxFuture;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::documents::{self, Documents};
-use super::layers::{self, Layers, Remote, Work};
-use super::progress::Progress;
+use super::layers::{self, Layers, Work};
 use super::record::{self, Finished};
-use super::{Added, TransferHandle};
-use crate::core::{Shared, blocking};
-use crate::operation::{self, Operation, PULL, Plan};
+use super::{logged, schema1};
+use crate::core::blocking;
+use crate::operation::{Operation, PULL, Plan};
 
-/// Logs the intent and starts the worker, or joins the equal pull that runs.
-pub(crate) async fn start(
-    core: &Shared,
-    namespace: &NamespaceName,
+/// Blobs at a time that are fetched and not unpacked.
+const OTHERS_AT_ONCE: usize = 4;
+
+pub(super) async fn run(
+    work: Work,
     request: PullRequest,
-) -> Result<TransferHandle> {
-    bosun_types::labels::validate(&request.labels)?;
-    request.reference.object()?;
-    if let Some(snapshotter) = &request.unpack {
-        core.snapshotter(snapshotter)?;
-    }
-    let id = core.store.next_transfer();
-    let (handle, progress) =
-        match core.transfers.add(id, namespace, Some(&request), &request.reference.to_string())? {
-            Added::Joined(handle) => return Ok(handle),
-            Added::New(handle, progress) => (handle, progress),
-        };
-    let operation =
-        operation::record(core, namespace, Intent::Pull { transfer: id, request: request.clone() });
-    let mut batch = Batch::new();
-    batch.open_operation(&operation);
-    if let Err(error) = core.commit(batch).await {
-        progress.end(TransferState::Failed(error.clone()));
-        return Err(error);
-    }
-    spawn(core, namespace, request, operation, &handle, progress);
-    Ok(handle)
-}
-
-/// An open intent found after a crash: run again from the start, on what is there.
-pub(crate) async fn resume(core: &Shared, operation: OperationRecord) -> Result<()> {
-    let Intent::Pull { transfer, request } = operation.intent.clone() else {
-        return Err(Error::internal(format!("{} is no pull", operation.id)));
-    };
-    let namespace = operation.namespace.clone();
-    match core.transfers.add(transfer, &namespace, Some(&request), &request.reference.to_string())? {
-        // A client asked for the same again before we got here: that one does it, and this intent is over.
-        Added::Joined(_) => {
-            let mut batch = Batch::new();
-            batch.close_operation(operation.id);
-            core.commit(batch).await.map(drop)
-        }
-        Added::New(handle, progress) => {
-            spawn(core, &namespace, request, operation, &handle, progress);
-            Ok(())
-        }
-    }
-}
-
-fn spawn(
-    core: &Shared,
-    namespace: &NamespaceName,
-    request: PullRequest,
-    operation: OperationRecord,
-    handle: &TransferHandle,
-    progress: Progress,
-) {
-    let runtime = core.runtime.clone();
-    let (core, namespace, cancel) = (core.clone(), namespace.clone(), handle.cancel.clone());
-    runtime.spawn(async move {
-        let remote = Remote { reference: request.reference.clone(), plain_http: request.plain_http };
-        let snapshotter = request.unpack.as_deref().and_then(|name| core.snapshotter(name).ok());
-        let work = Work {
-            core: core.clone(),
-            namespace,
-            snapshotter,
-            remote: Some(remote),
-            progress: progress.clone(),
-            cancel,
-            made: Arc::default(),
-        };
-        let state = match run(work, request, &operation).await {
-            Ok(images) => TransferState::Done(images),
-            Err(error) => TransferState::Failed(error),
-        };
-        progress.end(state);
-    });
-}
-
-async fn run(work: Work, request: PullRequest, operation: &OperationRecord) -> Result<Vec<ImageRecord>> {
+    operation: &OperationRecord,
+) -> Result<Vec<ImageRecord>> {
     let core = work.core.clone();
-    let pull = Pull { work, request, found: Mutex::default() };
-    if let Err(failure) = operation::perform(&pull).await {
-        return Err(operation::close_failed(&core, operation, failure, |_| ()).await);
-    }
-    match pull.record(operation).await {
-        Ok(images) => Ok(images),
-        Err(error) => {
-            // Nothing of the commit is there: take back what it would have named.
-            let failure = match operation::undo_all(&pull).await {
-                Ok(()) => operation::Failure::Undone(error),
-                Err(undo) => operation::Failure::Stuck { cause: error, undo },
-            };
-            Err(operation::close_failed(&core, operation, failure, |_| ()).await)
-        }
-    }
+    let snapshotter = request.unpack.as_deref().and_then(|name| core.snapshotter(name).ok());
+    let pull = Pull { work: Work { snapshotter, ..work }, request, found: Mutex::default() };
+    logged::perform(&core, &pull, pull.record(operation), operation).await
 }
 
 /// [`PULL`].
@@ -127,7 +44,10 @@ struct Pull {
 #[derive(Default)]
 struct Found {
     target: Option<Descriptor>,
-    documents: Option<Arc<Documents>>,
+    /// Of each platform that is to be usable here.
+    images: Option<Arc<Vec<Documents>>>,
+    /// What else an index names, with its own children; only where everything is wanted.
+    others: Vec<(Descriptor, Vec<Digest>)>,
     layers: Option<Layers>,
 }
 
@@ -142,20 +62,61 @@ impl Pull {
     }
 
     async fn resolve(&self) -> Result<()> {
-        let resolve = self.work.core.registry.resolve(&self.request.reference, self.request.plain_http);
-        let target = self.work.unless_cancelled(resolve).await?;
+        let target = self.work.unless_cancelled(self.work.remote()?.repository.resolve()).await?;
         self.set(|found| found.target = Some(target));
         Ok(())
     }
 
     async fn fetch_documents(&self) -> Result<()> {
-        let platform = self.request.platform.clone().unwrap_or_else(Platform::host);
-        let documents = documents::collect(&self.target()?, &platform, &|descriptor, most| {
-            Box::pin(self.document(descriptor, most))
-        })
-        .await?;
-        self.set(|found| found.documents = Some(Arc::new(documents)));
+        let mut target = self.target()?;
+        if schema1::is_schema1(&target) {
+            target = schema1::convert(&self.work, &self.request, &target).await?;
+            self.set(|found| found.target = Some(target.clone()));
+        }
+        let (images, others) = match &self.request.platforms {
+            Platforms::Host => (vec![self.image(&target, &Platform::host()).await?], Vec::new()),
+            Platforms::Only(platforms) => {
+                let mut images = Vec::new();
+                for platform in platforms {
+                    images.push(self.image(&target, platform).await?);
+                }
+                (images, Vec::new())
+            }
+            Platforms::All => self.everything(&target).await?,
+        };
+        self.set(|found| {
+            found.images = Some(Arc::new(images));
+            found.others = others;
+        });
         Ok(())
+    }
+
+    async fn image(&self, target: &Descriptor, platform: &Platform) -> Result<Documents> {
+        documents::collect(target, platform, &|descriptor, most| Box::pin(self.document(descriptor, most)))
+            .await
+    }
+
+    /// What this host can run, if there is such an image, and everything else.
+    async fn everything(
+        &self,
+        target: &Descriptor,
+    ) -> Result<(Vec<Documents>, Vec<(Descriptor, Vec<Digest>)>)> {
+        let lookup = |descriptor: Descriptor| -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
+            Box::pin(async move { self.document(descriptor, image::MANIFEST_BYTES_MAX).await.map(Some) })
+        };
+        let tree = documents::tree(target, &lookup).await?;
+        let ours = match self.image(target, &Platform::host()).await {
+            Ok(image) => vec![image],
+            Err(error) if error.class == ErrorClass::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let known: BTreeSet<Digest> =
+            ours.iter().flat_map(Documents::blobs).map(|blob| blob.digest).collect();
+        let others = tree
+            .into_iter()
+            .filter(|(descriptor, _)| !known.contains(&descriptor.digest))
+            .map(|(descriptor, children)| (descriptor, children.iter().map(|child| child.digest).collect()));
+        Ok((ours, others.collect()))
     }
 
     /// A small blob: from content, else from the registry into content.
@@ -175,56 +136,48 @@ impl Pull {
             return Ok(bytes);
         }
         part.set(PartStatus::Downloading);
-        let (registry, request) = (&self.work.core.registry, &self.request);
-        let fetch = registry.fetch_bytes(&request.reference, &descriptor, request.plain_http);
+        let fetch = self.work.remote()?.repository.fetch_bytes(&descriptor);
         let bytes = self.work.unless_cancelled(fetch).await?;
-        let _blob = self.work.core.transfers.lock(format!("blob/{}", descriptor.digest)).await;
-        let (namespace, reference) = (self.work.namespace.clone(), format!("{kind}-{}", descriptor.digest));
-        let bytes = blocking(move || {
-            if content.has_blob(&descriptor.digest) {
-                return Ok(bytes);
-            }
-            let mut ingest =
-                content.begin(&namespace, &reference, descriptor.size, Some(descriptor.digest))?;
-            if ingest.offset() > 0 {
-                ingest.restart()?;
-            }
-            ingest.write(&bytes)?;
-            ingest.commit(descriptor.size, Some(&descriptor.digest))?;
-            Ok(bytes)
-        })
-        .await?;
+        let bytes = keep(&self.work, kind, &descriptor, bytes).await?;
         part.set(PartStatus::Done);
         Ok(bytes)
     }
 
     async fn fetch_layers(&self) -> Result<()> {
         // Repeated, the first pass's locks and directories go first.
-        let documents = {
+        let (images, others) = {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             found.layers = None;
-            found.documents.clone().ok_or_else(|| Error::internal("a pull has its documents first"))?
+            let images = found.images.clone();
+            (images.ok_or_else(|| Error::internal("a pull has its documents first"))?, found.others.clone())
         };
         self.work.remove_made().await?;
-        let layers = layers::all(&self.work, &documents).await?;
+        let layers = layers::all(&self.work, &images).await?;
+        let jobs = others.iter().map(|(blob, _)| {
+            let part = self.work.progress.part("other", blob);
+            async move { layers::ensure_blob(&self.work, blob, &part).await }
+        });
+        let jobs: Vec<_> = jobs.collect();
+        futures::stream::iter(jobs).buffer_unordered(OTHERS_AT_ONCE).try_collect::<()>().await?;
         self.set(|found| found.layers = Some(layers));
         Ok(())
     }
 
     async fn record(&self, operation: &OperationRecord) -> Result<Vec<ImageRecord>> {
         let target = self.target()?;
-        let (documents, layers) = {
+        let (images, others, layers) = {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            (found.documents.take(), found.layers.take())
+            (found.images.take(), std::mem::take(&mut found.others), found.layers.take())
         };
         let documents =
-            documents.and_then(Arc::into_inner).ok_or_else(|| Error::internal("a pull has its documents"))?;
+            images.and_then(Arc::into_inner).ok_or_else(|| Error::internal("a pull has its documents"))?;
         let layers = layers.ok_or_else(|| Error::internal("a pull has its layers"))?;
         let finished = Finished {
             names: vec![self.request.reference.image_name()?],
             target,
             labels: self.request.labels.clone(),
             documents,
+            others,
             layers,
         };
         record::commit(&self.work, vec![finished], Some(operation.id)).await
@@ -248,4 +201,29 @@ impl Operation for Pull {
     fn undo(&self, _: usize) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.work.remove_made())
     }
+}
+
+/// Makes a small blob be here; gives its bytes back.
+pub(super) async fn keep(
+    work: &Work,
+    kind: &str,
+    descriptor: &Descriptor,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>> {
+    let _blob = work.core.transfers.lock(format!("blob/{}", descriptor.digest)).await;
+    let (content, descriptor) = (work.core.content.clone(), descriptor.clone());
+    let (namespace, reference) = (work.namespace.clone(), format!("{kind}-{}", descriptor.digest));
+    blocking(move || {
+        if content.has_blob(&descriptor.digest) {
+            return Ok(bytes);
+        }
+        let mut ingest = content.begin(&namespace, &reference, descriptor.size, Some(descriptor.digest))?;
+        if ingest.offset() > 0 {
+            ingest.restart()?;
+        }
+        ingest.write(&bytes)?;
+        ingest.commit(descriptor.size, Some(&descriptor.digest))?;
+        Ok(bytes)
+    })
+    .await
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::documents::Documents;
 use super::layers::{Layers, Unpacked, Work};
+use super::source;
 use crate::core::{Shared, blocking};
 use crate::namespaces::DEADLINE;
 use crate::writer::write;
@@ -27,8 +28,10 @@ pub(crate) struct Finished {
     pub target: Descriptor,
     /// Labels of the image's rows.
     pub labels: Labels,
-    /// Its documents.
-    pub documents: Documents,
+    /// Its documents, of each platform that was wanted.
+    pub documents: Vec<Documents>,
+    /// What else its indexes name, each with its own children: fetched, not unpacked.
+    pub others: Vec<(Descriptor, Vec<Digest>)>,
     /// Its layers; the locks inside are held until the commit is done.
     pub layers: Layers,
 }
@@ -78,7 +81,7 @@ async fn commit_now(
     let mut superfluous = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     for image in &finished {
-        for record in blobs(work, image)? {
+        for record in blobs(work, image) {
             if seen.insert(record.digest) {
                 content::put_or_extend(core, &mut batch, record)?;
             }
@@ -129,15 +132,13 @@ fn check_there(core: &Shared, work: &Work, finished: &[Finished]) -> Result<()> 
         Err(Error::unavailable(format!("{what} was deleted in the middle")).with_hint("try again"))
     };
     for image in finished {
-        let documents = &image.documents;
-        let parents = documents.parents.iter().map(|(descriptor, _)| descriptor);
-        let manifest = &documents.manifest;
-        for blob in parents.chain([&manifest.config]).chain(&manifest.layers) {
+        let others = image.others.iter().map(|(descriptor, _)| descriptor);
+        for blob in image.documents.iter().flat_map(Documents::blobs).chain(others) {
             if !core.content.has_blob(&blob.digest) {
                 return gone(format!("blob {}", blob.digest));
             }
         }
-        for chain in &documents.chain {
+        for chain in image.documents.iter().flat_map(|documents| &documents.chain) {
             let ours = image.layers.unpacked.iter().any(|unpacked| unpacked.chain == *chain);
             if !ours && !work.is_unpacked(chain)? {
                 return gone(format!("snapshot {chain}"));
@@ -148,16 +149,27 @@ fn check_there(core: &Shared, work: &Work, finished: &[Finished]) -> Result<()> 
 }
 
 /// The rows of an image's blobs, with the labels that keep what they point at (IMG-11, IMG-20, CON-25).
-fn blobs(work: &Work, image: &Finished) -> Result<Vec<ContentRecord>> {
-    let documents = &image.documents;
-    let mut records = Vec::new();
-    for (descriptor, children) in &documents.parents {
-        let labels = children
-            .iter()
-            .enumerate()
-            .map(|(index, child)| (format!("{LABEL_GC_REF_CONTENT}.{index}"), child.to_string()));
-        records.push(content::record_of(&work.namespace, descriptor, labels.collect()));
+fn blobs(work: &Work, image: &Finished) -> Vec<ContentRecord> {
+    let mut records: Vec<ContentRecord> =
+        image.documents.iter().flat_map(|documents| blobs_of(work, documents)).collect();
+    records.extend(image.others.iter().map(|(descriptor, children)| parent(work, descriptor, children)));
+    if let Some(remote) = &work.remote {
+        records.iter_mut().for_each(|record| source::add(&mut record.labels, &remote.reference));
     }
+    records
+}
+
+fn parent(work: &Work, descriptor: &Descriptor, children: &[Digest]) -> ContentRecord {
+    let labels = children
+        .iter()
+        .enumerate()
+        .map(|(index, child)| (format!("{LABEL_GC_REF_CONTENT}.{index}"), child.to_string()));
+    content::record_of(&work.namespace, descriptor, labels.collect())
+}
+
+fn blobs_of(work: &Work, documents: &Documents) -> Vec<ContentRecord> {
+    let mut records: Vec<ContentRecord> =
+        documents.parents.iter().map(|(descriptor, children)| parent(work, descriptor, children)).collect();
     let mut labels = Labels::new();
     if let (Some(snapshotter), Some(top)) = (&work.snapshotter, documents.chain.last()) {
         labels.insert(format!("{LABEL_GC_REF_SNAPSHOT}.{}", snapshotter.name()), top.to_string());
@@ -171,7 +183,7 @@ fn blobs(work: &Work, image: &Finished) -> Result<Vec<ContentRecord>> {
         };
         records.push(content::record_of(&work.namespace, layer, labels));
     }
-    Ok(records)
+    records
 }
 
 fn put_snapshot(

@@ -13,7 +13,7 @@ use bosun_types::content::{ContentRecord, Descriptor};
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SnapshotRecord;
 use bosun_types::transfer::PartStatus;
-use bosun_types::{Digest, ErrorClass, Labels, SnapshotKey};
+use bosun_types::{Digest, ErrorClass, SnapshotKey};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::no_host::NoHost;
 use super::*;
 use crate::daemon::{Daemon, DaemonOptions};
-use crate::ports::{Fetch, RegistryPort};
+use crate::ports::{Access, BlobSource, Fetch, Pushed, RegistryPort, RepositoryPort};
 
 /// Serves images from memory; blobs that are gated wait until the gate opens.
 #[derive(Default)]
@@ -45,41 +45,81 @@ impl Script {
     }
 }
 
-impl RegistryPort for Script {
-    fn resolve<'a>(&'a self, reference: &'a Reference, _: bool) -> BoxFuture<'a, Result<Descriptor>> {
-        Box::pin(async move { Ok(self.image(reference)?.target) })
+/// A repository of the script, as one reference sees it.
+struct Scripted {
+    script: Arc<Script>,
+    reference: Reference,
+}
+
+impl RegistryPort for Arc<Script> {
+    fn repository(&self, reference: &Reference, _: &Access) -> Result<Arc<dyn RepositoryPort>> {
+        Ok(Arc::new(Scripted { script: Arc::clone(self), reference: reference.clone() }))
+    }
+}
+
+fn only_read<T>() -> BoxFuture<'static, Result<T>> {
+    Box::pin(async { Err(Error::not_implemented("the script is only read")) })
+}
+
+impl RepositoryPort for Scripted {
+    fn resolve(&self) -> BoxFuture<'_, Result<Descriptor>> {
+        Box::pin(async move { Ok(self.script.image(&self.reference)?.target) })
     }
 
-    fn fetch_bytes<'a>(
-        &'a self,
-        reference: &'a Reference,
-        descriptor: &'a Descriptor,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Vec<u8>>> {
+    fn find<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<Descriptor>> {
         Box::pin(async move {
-            if self.mute.load(Ordering::SeqCst) {
-                std::future::pending::<()>().await;
-            }
-            self.bytes(reference, &descriptor.digest)
+            let size = self.script.bytes(&self.reference, digest)?.len() as u64;
+            Ok(Descriptor { media_type: String::new(), digest: *digest, size })
         })
     }
 
-    fn fetch<'a>(
-        &'a self,
-        reference: &'a Reference,
-        descriptor: &'a Descriptor,
-        offset: u64,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Fetch>> {
+    fn fetch_document(&self) -> BoxFuture<'_, Result<(String, Vec<u8>)>> {
         Box::pin(async move {
-            let gated = self.gated.lock().unwrap().contains(&descriptor.digest);
-            if gated {
-                self.gate.notified().await;
+            let target = self.script.image(&self.reference)?.target;
+            Ok((target.media_type, self.script.bytes(&self.reference, &target.digest)?))
+        })
+    }
+
+    fn blob_size<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move { Ok(self.script.bytes(&self.reference, digest)?.len() as u64) })
+    }
+
+    fn fetch_bytes<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            if self.script.mute.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
             }
-            let bytes = self.bytes(reference, &descriptor.digest)?;
+            self.script.bytes(&self.reference, &descriptor.digest)
+        })
+    }
+
+    fn fetch<'a>(&'a self, descriptor: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<Fetch>> {
+        Box::pin(async move {
+            let gated = self.script.gated.lock().unwrap().contains(&descriptor.digest);
+            if gated {
+                self.script.gate.notified().await;
+            }
+            let bytes = self.script.bytes(&self.reference, &descriptor.digest)?;
             let rest = Bytes::copy_from_slice(&bytes[usize::try_from(offset).unwrap()..]);
             Ok(Fetch { offset, stream: futures::stream::iter([Ok(rest)]).boxed() })
         })
+    }
+
+    fn push_blob<'a>(
+        &'a self,
+        _: &'a Descriptor,
+        _: BlobSource,
+        _: &'a [String],
+    ) -> BoxFuture<'a, Result<Pushed>> {
+        only_read()
+    }
+
+    fn has_manifest<'a>(&'a self, _: &'a str, _: &'a Descriptor) -> BoxFuture<'a, Result<bool>> {
+        only_read()
+    }
+
+    fn push_manifest<'a>(&'a self, _: &'a str, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<Digest>> {
+        only_read()
     }
 }
 
@@ -108,7 +148,7 @@ impl World {
             content: content.clone(),
             snapshotters: vec![Arc::clone(&overlay) as Arc<dyn Snapshotter>],
             host: Arc::new(NoHost),
-            registry: Arc::clone(&script) as Arc<dyn RegistryPort>,
+            registry: Arc::new(Arc::clone(&script)),
         })
         .await
         .unwrap();
@@ -122,13 +162,7 @@ impl World {
     fn offer(&self, reference: &str, image: &BuiltImage) -> PullRequest {
         let reference: Reference = reference.parse().unwrap();
         self.script.images.lock().unwrap().insert(reference.to_string(), image.clone());
-        PullRequest {
-            reference,
-            platform: None,
-            unpack: Some(self.overlay.name().to_owned()),
-            plain_http: true,
-            labels: Labels::new(),
-        }
+        PullRequest::new(reference, self.overlay.name())
     }
 
     fn import_request(&self) -> ImportRequest {
@@ -233,7 +267,7 @@ async fn a_failed_import_takes_no_blob_from_a_pull_under_way() {
     }
     // The pull finds the import's blob and waits for its second layer.
     world.script.gated.lock().unwrap().push(layers[1]);
-    let pull = world.transfers("default").pull(world.offer("r.test/a/app:1", &shared)).await.unwrap();
+    let pull = world.transfers("default").pull(world.offer("r.test/a/app:1", &shared), None).await.unwrap();
     until_part(&pull, layers[0], PartStatus::Done).await;
     sender.send(Bytes::copy_from_slice(end)).await.unwrap();
     drop(sender);
@@ -248,9 +282,16 @@ async fn a_blob_deleted_under_a_pull_fails_it() {
     let world = World::new().await;
     let (first, second) = (image(&["shared"]), image(&["shared", "own"]));
     let (shared, own) = (second.blobs[0].0.digest, second.blobs[1].0.digest);
-    world.transfers("one").pull(world.offer("r.test/a/one:1", &first)).await.unwrap().wait().await.unwrap();
+    world
+        .transfers("one")
+        .pull(world.offer("r.test/a/one:1", &first), None)
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
     world.script.gated.lock().unwrap().push(own);
-    let pull = world.transfers("two").pull(world.offer("r.test/a/two:1", &second)).await.unwrap();
+    let pull = world.transfers("two").pull(world.offer("r.test/a/two:1", &second), None).await.unwrap();
     until_part(&pull, shared, PartStatus::Done).await;
     world.daemon.namespace("one".parse().unwrap()).content().delete(&shared).await.unwrap();
     world.script.gate.notify_one();
@@ -263,9 +304,16 @@ async fn a_parent_removed_under_a_pull_fails_it() {
     let world = World::new().await;
     let (first, second) = (image(&["shared"]), image(&["shared", "own"]));
     let (shared, own) = (second.blobs[0].0.digest, second.blobs[1].0.digest);
-    world.transfers("one").pull(world.offer("r.test/a/one:1", &first)).await.unwrap().wait().await.unwrap();
+    world
+        .transfers("one")
+        .pull(world.offer("r.test/a/one:1", &first), None)
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
     world.script.gated.lock().unwrap().push(own);
-    let pull = world.transfers("one").pull(world.offer("r.test/a/two:1", &second)).await.unwrap();
+    let pull = world.transfers("one").pull(world.offer("r.test/a/two:1", &second), None).await.unwrap();
     until_part(&pull, shared, PartStatus::Exists).await;
     let key: SnapshotKey = world.store.scan::<SnapshotRecord>(&Key::all()).unwrap()[0].key.clone();
     let snapshots = world.daemon.namespace("one".parse().unwrap()).snapshots(world.overlay.name()).unwrap();
@@ -299,7 +347,7 @@ async fn a_commit_that_was_given_up_never_comes_later() {
         .await
     });
     held.notified().await;
-    let pull = transfers.pull(request).await.unwrap();
+    let pull = transfers.pull(request, None).await.unwrap();
     until_part(&pull, app.blobs[0].0.digest, PartStatus::Done).await;
     // The commit is asked for now, and its deadline passes.
     for _ in 0..1000 {
@@ -328,7 +376,7 @@ async fn a_mute_registry_does_not_hold_a_cancelled_pull() {
     let world = World::new().await;
     world.script.mute.store(true, Ordering::SeqCst);
     let app = image(&["one"]);
-    let pull = world.transfers("default").pull(world.offer("r.test/a/app:1", &app)).await.unwrap();
+    let pull = world.transfers("default").pull(world.offer("r.test/a/app:1", &app), None).await.unwrap();
     until_part(&pull, app.target.digest, PartStatus::Downloading).await;
     tokio::time::timeout(std::time::Duration::from_secs(10), pull.cancel()).await.expect("at once").unwrap();
     assert!(world.daemon.operations().await.unwrap().is_empty());

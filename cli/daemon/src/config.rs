@@ -85,6 +85,8 @@ pub struct Config {
     pub rpc: Rpc,
     /// Metrics for a collector.
     pub metrics: Metrics,
+    /// How registries are reached.
+    pub registry: RegistryConfig,
     /// The log.
     pub log: Log,
 }
@@ -111,6 +113,20 @@ pub struct Metrics {
     pub address: String,
 }
 
+/// How registries are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Directory of per-host settings, `<host>/hosts.toml` in containerd's form, read anew for each transfer; empty: none.
+    pub config_path: PathBuf,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { config_path: "/etc/bosun/certs.d".into() }
+    }
+}
+
 /// The daemon's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -131,6 +147,7 @@ impl Default for Config {
             oom_score: 0,
             rpc: Rpc::default(),
             metrics: Metrics::default(),
+            registry: RegistryConfig::default(),
             log: Log::default(),
         }
     }
@@ -156,6 +173,12 @@ impl Config {
         } else {
             self.rpc.address.clone()
         }
+    }
+
+    /// Where per-host settings of registries are, if anywhere.
+    pub fn hosts_directory(&self) -> Option<PathBuf> {
+        let path = &self.registry.config_path;
+        (!path.as_os_str().is_empty()).then(|| path.clone())
     }
 
     /// Where metrics are served, if anywhere (MET-1).

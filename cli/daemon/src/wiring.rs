@@ -75,7 +75,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         content,
         snapshotters,
         host: Arc::new(RealHost::new(config.state.clone(), shim(config)?)?),
-        registry: Arc::new(RealRegistry::new()?),
+        registry: Arc::new(RealRegistry::new(config.hosts_directory())?),
     })
     .await?;
     attach_edge(&daemon, config).await?;

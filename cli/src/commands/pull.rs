@@ -5,25 +5,42 @@ use bosun_types::image::ImageRecord;
 use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
-use bosun_types::transfer::{PullRequest, TransferState};
+use bosun_types::transfer::{Platforms, PullRequest, TransferState};
 
 use crate::arguments::Pull;
 use crate::context::{self, Context};
 use crate::output;
 use crate::progress::Display;
+use crate::registry_access;
 
 /// Asks the daemon to fetch; shows how it goes. The transfer is the daemon's: interrupting us does not stop it.
 pub async fn pull(context: &Context, options: &Pull) -> anyhow::Result<()> {
+    let reference = Reference::parse(&options.reference)?;
+    let credential = registry_access::credential(&reference, options.access.user.as_deref()).await?;
     let request = PullRequest {
-        reference: Reference::parse(&options.reference)?,
-        platform: options.platform.as_deref().map(Platform::parse).transpose()?,
+        reference,
+        platforms: platforms(&options.platform, options.all_platforms)?,
         unpack: unpack(options.no_unpack, options.snapshotter.as_deref()),
-        plain_http: options.plain_http,
+        plain_http: options.access.plain_http,
         labels: context::labels(&options.label)?,
+        convert_schema1: options.convert_schema1,
     };
-    let transfer = context.namespace().transfers().pull(request).await?;
+    let transfers = context.namespace().transfers().with_credential(credential);
+    let transfer = transfers.pull(request).await?;
     let images = follow(&transfer, options.quiet || context.json).await?;
     show(context, &images, options.quiet)
+}
+
+/// The images of an index that are wanted.
+pub fn platforms(words: &[String], all: bool) -> anyhow::Result<Platforms> {
+    if all {
+        return Ok(Platforms::All);
+    }
+    if words.is_empty() {
+        return Ok(Platforms::Host);
+    }
+    let platforms = words.iter().map(|word| Platform::parse(word)).collect::<Result<_, _>>()?;
+    Ok(Platforms::Only(platforms))
 }
 
 /// The snapshotter to unpack into.

@@ -6,6 +6,7 @@
 mod contestants;
 mod live;
 mod measure;
+mod pull;
 mod report;
 
 use std::path::PathBuf;
@@ -23,6 +24,12 @@ pub struct Options {
     /// Idle containers for the memory and the restart figures.
     #[arg(long, default_value_t = 100)]
     idle: usize,
+    /// Cold pulls of each large image by each contestant.
+    #[arg(long, default_value_t = 5)]
+    pulls: usize,
+    /// Measure nothing but pulls.
+    #[arg(long)]
+    only_pulls: bool,
     /// Where the JSON with all samples goes [default: <target>/bench.json].
     #[arg(long)]
     output: Option<PathBuf>,
@@ -33,9 +40,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     packages::require_root("bench")?;
     packages::ensure(&[packages::BUILD, packages::TEST, packages::BENCH])?;
     let binaries = build::release(true)?;
-    let mut contest = contestants::Contest::prepare(binaries)?;
     let mut report = report::Report::default();
+    if options.pulls > 0 {
+        report.add_pulls(pull::figures(&binaries, options.pulls)?);
+    }
+    if !options.only_pulls {
+        everyday(options, binaries, &mut report)?;
+    }
+    let output = match &options.output {
+        Some(path) => path.clone(),
+        None => build::target_directory()?.join("bench.json"),
+    };
+    report.print(&output)
+}
 
+/// Containers: started, run in, killed, kept.
+fn everyday(options: &Options, binaries: build::Binaries, report: &mut report::Report) -> anyhow::Result<()> {
+    let mut contest = contestants::Contest::prepare(binaries)?;
     run::say("start to exit of /bin/true, one at a time");
     let commands = contest.true_commands();
     report.add("start_to_exit_ms", measure::interleaved(&commands, options.samples)?);
@@ -60,10 +81,5 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     run::say("daemon start with these containers alive");
     report.add("restart_ms", contest.restart_times(options.samples.min(7), options.idle)?);
-
-    let output = match &options.output {
-        Some(path) => path.clone(),
-        None => build::target_directory()?.join("bench.json"),
-    };
-    report.print(&output)
+    Ok(())
 }

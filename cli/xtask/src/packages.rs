@@ -28,6 +28,8 @@ pub const TEST: &[Package] = &[
     Package { name: "runc", proof: &["/usr/sbin/runc", "/usr/bin/runc"] },
     Package { name: "crun", proof: &["/usr/bin/crun"] },
     Package { name: "attr", proof: &["/usr/bin/getfattr"] },
+    // Certificates and signed tokens of registries that are guarded.
+    Package { name: "openssl", proof: &["/usr/bin/openssl"] },
     Package { name: "libarchive-tools", proof: &["/usr/bin/bsdtar"] },
     Package { name: "skopeo", proof: &["/usr/bin/skopeo"] },
 ];

@@ -1,4 +1,4 @@
-//! Pulls and imports: they run in the daemon; a client begins, follows and cancels them.
+//! Pulls, pushes and imports: they run in the daemon; a client begins, follows and cancels them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,9 @@ use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, transfer_capnp};
 use bosun_types::image::ImageRecord;
-use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress};
+use bosun_types::transfer::{
+    Credential, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress,
+};
 use bosun_types::{Error, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -24,27 +26,64 @@ use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
 pub struct Transfers {
     driver: Driver,
     namespace: NamespaceName,
+    credential: Option<Credential>,
 }
 
-impl Transfers {
-    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
-        Self { driver, namespace }
-    }
-
-    /// Begins a pull, or joins an equal one under way. It goes on when the client leaves.
-    pub async fn pull(&self, request: PullRequest) -> Result<Transfer> {
-        let namespace = self.namespace.clone();
-        let id = self
+/// Begins a transfer at a registry, with the credential beside its request.
+macro_rules! begin {
+    ($self:ident, $request:ident, $call:ident) => {{
+        let (namespace, credential) = ($self.namespace.clone(), $self.credential.clone());
+        let id = $self
             .driver
             .call(move |session| async move {
-                let mut call = session.scope(&namespace).transfers.pull_request();
-                request.write(call.get().init_request());
+                let mut call = session.scope(&namespace).transfers.$call();
+                let mut to = call.get().init_request();
+                $request.write(to.reborrow());
+                if let Some(credential) = &credential {
+                    credential.write(to.init_credential());
+                }
                 answer!(results, call);
                 session.hold_transfer(&namespace, results.get_id(), results.get_transfer()?);
                 Ok(results.get_id())
             })
             .await?;
-        Ok(self.get(id))
+        Ok($self.get(id))
+    }};
+}
+
+impl Transfers {
+    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
+        Self { driver, namespace, credential: None }
+    }
+
+    /// The same, asking registries as this user. The secret goes to the daemon with each request and to the one registry that its reference names;
+    /// nobody logs it, and no disk sees it.
+    #[must_use]
+    pub fn with_credential(self, credential: Option<Credential>) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// Begins a pull, or joins an equal one under way. It goes on when the client leaves.
+    pub async fn pull(&self, request: PullRequest) -> Result<Transfer> {
+        begin!(self, request, pull_request)
+    }
+
+    /// Begins to send an image to a registry, or joins an equal push under way. It goes on when the client leaves.
+    ///
+    /// # Errors
+    /// FailedPrecondition when something that the image names is not here.
+    pub async fn push(&self, request: PushRequest) -> Result<Transfer> {
+        begin!(self, request, push_request)
+    }
+
+    /// Begins to fetch one blob or manifest into content, without what it names. Nothing keeps it but the label that makes it a root.
+    pub async fn fetch_object(&self, request: ObjectRequest) -> Result<Transfer> {
+        begin!(self, request, fetch_object_request)
+    }
+
+    /// Begins to send one blob or manifest out of content.
+    pub async fn push_object(&self, request: ObjectRequest) -> Result<Transfer> {
+        begin!(self, request, push_object_request)
     }
 
     /// Begins an import. Write the archive to what this returns, then finish it.

@@ -6,10 +6,13 @@ use std::rc::Rc;
 use bosun_actors::transfers::{TransferHandle, TransfersHandle};
 use bosun_protocol::Wire;
 use bosun_protocol::common_capnp::byte_sink;
+use bosun_protocol::convert::transfer::read_credential;
 use bosun_protocol::convert::{length, write_list};
 use bosun_protocol::limits::CHUNK_BYTES_MAX;
 use bosun_protocol::transfer_capnp::{progress_cursor, transfer, transfers};
-use bosun_types::transfer::{ImportRequest, PullRequest, TransferProgress, TransferState};
+use bosun_types::transfer::{
+    ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress, TransferState,
+};
 use bytes::Bytes;
 use capnp_rpc::new_client;
 use tokio::sync::{mpsc, watch};
@@ -37,24 +40,57 @@ impl Transfers {
     }
 }
 
+/// Begins a transfer: reads its request and the credential beside it, and answers with its capability.
+macro_rules! begin {
+    ($self:ident, $params:ident, $results:ident, $name:literal, $request:ty, $begin:ident) => {{
+        let held = Held::new(&$self.held)?;
+        let handle = $self.handle.clone();
+        let work = async move {
+            let given = $params.get()?.get_request()?;
+            let credential = read_credential(given.has_credential(), given.get_credential())?;
+            let request = <$request>::read(given)?;
+            about(&request.reference);
+            Ok(handle.$begin(request, credential).await?)
+        };
+        let outcome = $self.held.call($name, work).await?;
+        reply!($results, outcome, |handle, out| {
+            out.set_id(handle.id());
+            out.set_transfer(new_client(Transfer { held, handle }));
+        })
+    }};
+}
+
 impl transfers::Server for Transfers {
     async fn pull(
         self: Rc<Self>,
         params: transfers::PullParams,
         mut results: transfers::PullResults,
     ) -> Done {
-        let held = Held::new(&self.held)?;
-        let handle = self.handle.clone();
-        let work = async move {
-            let request = PullRequest::read(params.get()?.get_request()?)?;
-            about(&request.reference);
-            Ok(handle.pull(request).await?)
-        };
-        let outcome = self.held.call("transfer.pull", work).await?;
-        reply!(results, outcome, |handle, out| {
-            out.set_id(handle.id());
-            out.set_transfer(new_client(Transfer { held, handle }));
-        })
+        begin!(self, params, results, "transfer.pull", PullRequest, pull)
+    }
+
+    async fn push(
+        self: Rc<Self>,
+        params: transfers::PushParams,
+        mut results: transfers::PushResults,
+    ) -> Done {
+        begin!(self, params, results, "transfer.push", PushRequest, push)
+    }
+
+    async fn fetch_object(
+        self: Rc<Self>,
+        params: transfers::FetchObjectParams,
+        mut results: transfers::FetchObjectResults,
+    ) -> Done {
+        begin!(self, params, results, "transfer.fetch_object", ObjectRequest, fetch_object)
+    }
+
+    async fn push_object(
+        self: Rc<Self>,
+        params: transfers::PushObjectParams,
+        mut results: transfers::PushObjectResults,
+    ) -> Done {
+        begin!(self, params, results, "transfer.push_object", ObjectRequest, push_object)
     }
 
     async fn import_archive(

@@ -20,7 +20,8 @@ use bosun_types::task::{
     TaskRequest,
 };
 use bosun_types::transfer::{
-    ImportRequest, PartProgress, PartStatus, PullRequest, TransferProgress, TransferState,
+    Credential, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms, PullRequest, PushRequest,
+    TransferKind, TransferProgress, TransferState,
 };
 use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, TreeNode};
 use bosun_types::user_namespace::{IdRange, Ownership, UserNamespace};
@@ -371,16 +372,27 @@ fn content_and_snapshots_round_trip() {
 fn pull() -> PullRequest {
     PullRequest {
         reference: bosun_types::reference::Reference::parse("r.io:5000/a/b:1").expect("reference"),
-        platform: Some(Platform::host()),
+        platforms: Platforms::Only(vec![Platform::host()]),
         unpack: Some("overlayfs".into()),
         plain_http: true,
         labels: labels(),
+        convert_schema1: true,
     }
 }
 
 #[test]
 fn transfers_round_trip() {
     round_trips(pull());
+    round_trips(PullRequest { platforms: Platforms::All, ..pull() });
+    round_trips(PullRequest { platforms: Platforms::Host, ..pull() });
+    let reference = pull().reference;
+    let sent = PushRequest { reference: reference.clone(), image: None, platform: None, plain_http: false };
+    let (ours, platform) = (Some("a/b:1".parse().expect("good")), Some(Platform::host()));
+    round_trips(PushRequest { image: ours, platform, plain_http: true, ..sent.clone() });
+    round_trips(sent);
+    let one = bosun_types::Digest::from_bytes([7; 32]);
+    round_trips(ObjectRequest { reference, digest: one, media_type: "x/y".into(), plain_http: true });
+    round_trips(Credential { user: "u".into(), secret: "s".into() });
     round_trips(ImportRequest { base_name: Some("x".into()), platform: None, unpack: None });
     let parts = [
         PartStatus::Waiting,
@@ -395,7 +407,13 @@ fn transfers_round_trip() {
         TransferState::Done(vec![image()]),
         TransferState::Failed(Error::not_found("r.io/a: no such tag")),
     ] {
-        round_trips(TransferProgress { id: 4, subject: "r.io/a:1".into(), parts: parts.to_vec(), state });
+        round_trips(TransferProgress {
+            id: 4,
+            kind: TransferKind::PushObject,
+            subject: "r.io/a:1".into(),
+            parts: parts.to_vec(),
+            state,
+        });
     }
 }
 

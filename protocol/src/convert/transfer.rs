@@ -3,14 +3,15 @@
 use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::transfer::{
-    ImportRequest, PartProgress, PartStatus, PullRequest, TransferProgress, TransferState,
+    Credential, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms, PullRequest, PushRequest,
+    TransferKind, TransferProgress, TransferState,
 };
 use bosun_types::{Error, Result};
 
 use super::common::enum_both_ways;
 use super::{
-    Sound, Wire, length, pair_count, read_list, read_optional_text, read_pairs, read_parsed, read_text,
-    write_list, write_pairs,
+    Sound, Wire, length, pair_count, read_list, read_optional_parsed, read_optional_text, read_pairs,
+    read_parsed, read_text, write_list, write_pairs,
 };
 use crate::transfer_capnp as wire;
 
@@ -19,8 +20,51 @@ enum_both_ways!(
     wire::PartStatus,
     status_to_wire,
     status_from_wire,
-    [Waiting, Downloading, Unpacking, Done, Exists]
+    [Waiting, Downloading, Unpacking, Done, Exists, Uploading, Mounted]
 );
+
+fn kind_to_wire(kind: TransferKind) -> wire::TransferKind {
+    match kind {
+        TransferKind::Pull => wire::TransferKind::Pull,
+        TransferKind::Push => wire::TransferKind::Push,
+        TransferKind::FetchObject => wire::TransferKind::FetchObject,
+        TransferKind::PushObject => wire::TransferKind::PushObject,
+        TransferKind::Import => wire::TransferKind::ImportArchive,
+        TransferKind::Export => wire::TransferKind::ExportArchive,
+    }
+}
+
+const fn kind_from_wire(kind: wire::TransferKind) -> TransferKind {
+    match kind {
+        wire::TransferKind::Pull => TransferKind::Pull,
+        wire::TransferKind::Push => TransferKind::Push,
+        wire::TransferKind::FetchObject => TransferKind::FetchObject,
+        wire::TransferKind::PushObject => TransferKind::PushObject,
+        wire::TransferKind::ImportArchive => TransferKind::Import,
+        wire::TransferKind::ExportArchive => TransferKind::Export,
+    }
+}
+
+impl Wire for Credential {
+    type Struct = wire::credential::Owned;
+
+    fn write(&self, mut to: wire::credential::Builder<'_>) {
+        to.set_user(self.user.as_str());
+        to.set_secret(self.secret.as_str());
+    }
+
+    fn read(from: wire::credential::Reader<'_>) -> Result<Self> {
+        Ok(Self { user: read_text(from.get_user())?, secret: read_text(from.get_secret())? })
+    }
+}
+
+/// The credential beside a request: it is no part of the request itself, which is stored.
+pub fn read_credential(
+    given: bool,
+    field: capnp::Result<wire::credential::Reader<'_>>,
+) -> Result<Option<Credential>> {
+    if given { Credential::read(field.sound()?).map(Some) } else { Ok(None) }
+}
 
 fn read_platform(
     given: bool,
@@ -34,23 +78,79 @@ impl Wire for PullRequest {
 
     fn write(&self, mut to: wire::pull_request::Builder<'_>) {
         to.set_reference(self.reference.to_string().as_str());
-        if let Some(platform) = &self.platform {
-            platform.write(to.reborrow().init_platform());
+        match &self.platforms {
+            Platforms::Host => {}
+            Platforms::Only(platforms) => {
+                write_list(platforms, to.reborrow().init_platforms(length(platforms)));
+            }
+            Platforms::All => to.set_all_platforms(true),
         }
         if let Some(snapshotter) = &self.unpack {
             to.set_unpack(snapshotter.as_str());
         }
         to.set_plain_http(self.plain_http);
         write_pairs(&self.labels, to.reborrow().init_labels(pair_count(&self.labels)));
+        to.set_convert_schema1(self.convert_schema1);
     }
 
     fn read(from: wire::pull_request::Reader<'_>) -> Result<Self> {
+        let platforms: Vec<Platform> = read_list(from.get_platforms())?;
+        let platforms = match (from.get_all_platforms(), platforms.is_empty()) {
+            (true, _) => Platforms::All,
+            (false, true) => Platforms::Host,
+            (false, false) => Platforms::Only(platforms),
+        };
         Ok(Self {
             reference: Reference::parse(&read_text(from.get_reference())?)?,
-            platform: read_platform(from.has_platform(), from.get_platform())?,
+            platforms,
             unpack: read_optional_text(from.has_unpack(), from.get_unpack())?,
             plain_http: from.get_plain_http(),
             labels: read_pairs(from.get_labels())?,
+            convert_schema1: from.get_convert_schema1(),
+        })
+    }
+}
+
+impl Wire for PushRequest {
+    type Struct = wire::push_request::Owned;
+
+    fn write(&self, mut to: wire::push_request::Builder<'_>) {
+        to.set_reference(self.reference.to_string().as_str());
+        if let Some(image) = &self.image {
+            to.set_image(image.as_str());
+        }
+        if let Some(platform) = &self.platform {
+            platform.write(to.reborrow().init_platform());
+        }
+        to.set_plain_http(self.plain_http);
+    }
+
+    fn read(from: wire::push_request::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            reference: Reference::parse(&read_text(from.get_reference())?)?,
+            image: read_optional_parsed(from.has_image(), from.get_image())?,
+            platform: read_platform(from.has_platform(), from.get_platform())?,
+            plain_http: from.get_plain_http(),
+        })
+    }
+}
+
+impl Wire for ObjectRequest {
+    type Struct = wire::object_request::Owned;
+
+    fn write(&self, mut to: wire::object_request::Builder<'_>) {
+        to.set_reference(self.reference.to_string().as_str());
+        to.set_digest(self.digest.to_string().as_str());
+        to.set_media_type(self.media_type.as_str());
+        to.set_plain_http(self.plain_http);
+    }
+
+    fn read(from: wire::object_request::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            reference: Reference::parse(&read_text(from.get_reference())?)?,
+            digest: read_parsed(from.get_digest())?,
+            media_type: read_text(from.get_media_type())?,
+            plain_http: from.get_plain_http(),
         })
     }
 }
@@ -106,6 +206,7 @@ impl Wire for TransferProgress {
 
     fn write(&self, mut to: wire::transfer_progress::Builder<'_>) {
         to.set_id(self.id);
+        to.set_kind(kind_to_wire(self.kind));
         to.set_subject(self.subject.as_str());
         write_list(&self.parts, to.reborrow().init_parts(length(&self.parts)));
         let mut state = to.init_state();
@@ -125,6 +226,7 @@ impl Wire for TransferProgress {
         };
         Ok(Self {
             id: from.get_id(),
+            kind: kind_from_wire(from.get_kind().sound()?),
             subject: read_text(from.get_subject())?,
             parts: read_list(from.get_parts())?,
             state,

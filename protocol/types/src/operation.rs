@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::transfer::PullRequest;
+use crate::transfer::{ObjectRequest, PullRequest, PushRequest};
 use crate::{ContainerId, Error, ExecId, NamespaceName, OperationId, SnapshotKey, Timestamp};
 
 /// One open operation.
@@ -69,6 +69,12 @@ pub enum Intent {
     Relaunch { container: ContainerId, nonce: String },
     /// Copy a committed snapshot's files with other owners; the copy's row comes with the outcome (CTR-15).
     RemapSnapshot { snapshotter: String, key: SnapshotKey, directory: u64 },
+    /// Send an image to a registry.
+    Push { transfer: u64, request: PushRequest },
+    /// Fetch one object, then record it.
+    FetchObject { transfer: u64, request: ObjectRequest },
+    /// Send one object to a registry.
+    PushObject { transfer: u64, request: ObjectRequest },
 }
 
 impl Intent {
@@ -87,6 +93,9 @@ impl Intent {
             Self::ApplyLayer { .. } => "apply_layer",
             Self::Relaunch { .. } => "relaunch",
             Self::RemapSnapshot { .. } => "remap_snapshot",
+            Self::Push { .. } => "push",
+            Self::FetchObject { .. } => "fetch_object",
+            Self::PushObject { .. } => "push_object",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Transfers: pull and import as operations that clients follow (REM-13, CLI-14).
+//! Transfers: pull, push and import as operations that clients follow (REM-13, REM-16, CLI-14).
 
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,91 @@ use serde::{Deserialize, Serialize};
 use crate::image::ImageRecord;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::{Digest, Error, Labels};
+use crate::{Digest, Error, ImageName, Labels};
+
+/// Which images of an index are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platforms {
+    /// The host's.
+    #[default]
+    Host,
+    /// These; each must be there. Not empty.
+    Only(Vec<Platform>),
+    /// Everything that the index names, whatever it is. Unpacked is what this host can run.
+    All,
+}
 
 /// An image to fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct PullRequest {
     /// What.
     pub reference: Reference,
-    /// Platform wanted; `None`: the host's.
-    pub platform: Option<Platform>,
+    /// Which images of an index.
+    pub platforms: Platforms,
     /// Unpack into this snapshotter; `None`: fetch only.
     pub unpack: Option<String>,
     /// Speak http, not https. Loopback hosts speak http without being asked.
     pub plain_http: bool,
     /// Labels for the image record.
     pub labels: Labels,
+    /// Convert an image in docker's old schema 1 form into an OCI image (REM-15); without it such an image is refused.
+    pub convert_schema1: bool,
+}
+
+impl PullRequest {
+    /// The host's platform, unpacked into `snapshotter`, nothing special.
+    pub fn new(reference: Reference, snapshotter: &str) -> Self {
+        Self {
+            reference,
+            platforms: Platforms::Host,
+            unpack: Some(snapshotter.to_owned()),
+            plain_http: false,
+            labels: Labels::new(),
+            convert_schema1: false,
+        }
+    }
+}
+
+/// An image to send to a registry, with everything that it names (REM-16).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct PushRequest {
+    /// Where to: a tag, no digest (REM-20).
+    pub reference: Reference,
+    /// Which image of ours; `None`: the one of the reference's name.
+    pub image: Option<ImageName>,
+    /// Only the manifest for this platform, instead of the whole index.
+    pub platform: Option<Platform>,
+    /// Speak http, not https. Loopback hosts speak http without being asked.
+    pub plain_http: bool,
+}
+
+/// One blob or manifest to fetch or to send, without what it names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ObjectRequest {
+    /// The repository; its tag and digest do not matter.
+    pub reference: Reference,
+    /// The object.
+    pub digest: Digest,
+    /// What it is, when it is sent: a manifest goes another way than a blob. Empty: a blob.
+    pub media_type: String,
+    /// Speak http, not https. Loopback hosts speak http without being asked.
+    pub plain_http: bool,
+}
+
+/// A user's secret for one registry. It is never part of a record, an event or a log line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// User name; empty: the secret is an identity token, which a token service takes instead of a password.
+    pub user: String,
+    /// Password or token.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// An image archive to read (IEX-2, IEX-6): OCI layout or `docker save`, as a tar stream, plain or compressed.
@@ -48,6 +118,41 @@ pub enum PartStatus {
     Done,
     /// Was there before.
     Exists,
+    /// Bytes are flowing to the registry.
+    Uploading,
+    /// The registry took it from another repository of its own.
+    Mounted,
+}
+
+/// What a transfer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransferKind {
+    /// From a registry.
+    Pull,
+    /// To a registry.
+    Push,
+    /// One object from a registry.
+    FetchObject,
+    /// One object to a registry.
+    PushObject,
+    /// From an archive.
+    Import,
+    /// Into an archive.
+    Export,
+}
+
+impl std::fmt::Display for TransferKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::FetchObject => "fetch-object",
+            Self::PushObject => "push-object",
+            Self::Import => "import",
+            Self::Export => "export",
+        })
+    }
 }
 
 /// One row of a progress display.
@@ -70,6 +175,8 @@ pub struct PartProgress {
 pub struct TransferProgress {
     /// Its id.
     pub id: u64,
+    /// What it does.
+    pub kind: TransferKind,
     /// What is transferred.
     pub subject: String,
     /// Each part, in the order of the manifest.

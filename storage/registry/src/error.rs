@@ -73,6 +73,39 @@ pub enum RegistryError {
         /// Digest or size.
         received: String,
     },
+    /// The settings of a host cannot be used.
+    #[error("registry settings {}: {why}", file.display())]
+    Settings {
+        /// File or directory.
+        file: std::path::PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The http client cannot be made as the settings want it.
+    #[error("registry settings: the certificates cannot be used")]
+    Client {
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The settings leave no host to ask.
+    #[error("{what}: no host is configured for {capability}")]
+    Nobody {
+        /// Reference.
+        what: String,
+        /// What was wanted of it.
+        capability: String,
+    },
+    /// What an index points at is not there (REM-21).
+    #[error(
+        "{what}: manifest list/index references to blobs and/or manifests are missing in your target registry{detail}"
+    )]
+    MissingChildren {
+        /// Reference.
+        what: String,
+        /// What the registry said, with a leading colon.
+        detail: String,
+    },
     /// An answer that makes no sense.
     #[error("{what}: the registry's answer is malformed: {why}")]
     Malformed {
@@ -91,7 +124,11 @@ impl RegistryError {
             Self::Unauthenticated { .. } => ErrorClass::Unauthenticated,
             Self::Denied { .. } => ErrorClass::PermissionDenied,
             Self::Status { status, .. } if *status == 429 || *status >= 500 => ErrorClass::Unavailable,
-            Self::Status { .. } => ErrorClass::FailedPrecondition,
+            Self::Status { .. }
+            | Self::Settings { .. }
+            | Self::Client { .. }
+            | Self::Nobody { .. }
+            | Self::MissingChildren { .. } => ErrorClass::FailedPrecondition,
             Self::Connection { .. } | Self::Stalled { .. } | Self::TooSlow { .. } => ErrorClass::Unavailable,
             Self::Mismatch { .. } | Self::Malformed { .. } => ErrorClass::DataLoss,
         }
@@ -111,7 +148,12 @@ impl RegistryError {
             Self::NotFound { .. } => Some(
                 "look at the repository's name and tag; some registries say this to those without access",
             ),
-            Self::Unauthenticated { .. } => Some("the repository may be private, or not exist"),
+            Self::Unauthenticated { .. } => Some(
+                "the repository may be private, or not exist; credentials come from ~/.docker/config.json or --user",
+            ),
+            Self::Denied { .. } => {
+                Some("pull access denied, repository does not exist or may require authorization")
+            }
             Self::Connection { source, .. } if source.is_connect() => {
                 Some("is the registry up? a registry without TLS needs --plain-http")
             }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bosun_types::ErrorClass;
 use bosun_types::content::Descriptor;
 use bosun_types::reference::Reference;
+use bosun_types::transfer::Credential;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::*;
 use crate::testing::{Fault, FaultyRegistry};
@@ -18,24 +19,24 @@ const BODY: &[u8] = b"0123456789";
 
 struct World {
     server: FaultyRegistry,
-    registry: Registry,
-    reference: Reference,
+    repository: Repository,
 }
 
 impl World {
     async fn new() -> Self {
-        Self::with(RegistryOptions::default()).await
+        Self::with(RegistryOptions::default(), Access::default()).await
     }
 
-    async fn with(options: RegistryOptions) -> Self {
+    async fn with(options: RegistryOptions, access: Access) -> Self {
         install_crypto_provider();
         let server = FaultyRegistry::start().await.expect("listens");
-        let reference = format!("{}/team/app:1", server.host()).parse().expect("good");
-        Self { server, registry: Registry::new(options).expect("a client"), reference }
+        let reference: Reference = format!("{}/team/app:1", server.host()).parse().expect("good");
+        let registry = Registry::new(options).expect("a client");
+        Self { repository: registry.repository(&reference, &access).expect("opens"), server }
     }
 
     async fn fetch(&self, layer: &Descriptor, offset: u64) -> Result<(u64, Vec<u8>)> {
-        let fetch = self.registry.fetch(&self.reference, layer, offset, false).await?;
+        let fetch = self.repository.fetch(layer, offset).await?;
         let chunks: Vec<Bytes> = fetch.stream.try_collect().await?;
         Ok((fetch.offset, chunks.concat()))
     }
@@ -56,9 +57,9 @@ async fn passing_failures_are_repeated_and_lasting_ones_are_not() {
     for fault in [Fault::Status(429, Some(0)), Fault::Status(500, Some(0)), Fault::CutAt(0)] {
         world.server.fault("manifests", 1, fault);
     }
-    assert_eq!(world.registry.resolve(&world.reference, false).await.expect("resolves"), target);
+    assert_eq!(world.repository.resolve().await.expect("resolves"), target);
     world.server.fault("manifests", 100, Fault::Status(503, Some(0)));
-    assert_eq!(class(world.registry.resolve(&world.reference, false).await), ErrorClass::Unavailable);
+    assert_eq!(class(world.repository.resolve().await), ErrorClass::Unavailable);
     let before = world.count("manifests");
     let world = World::new().await;
     assert!(before <= 12, "bounded: {before}");
@@ -70,7 +71,7 @@ async fn passing_failures_are_repeated_and_lasting_ones_are_not() {
     ] {
         let before = world.count("manifests");
         world.server.fault("manifests", 1, Fault::Status(status, None));
-        assert_eq!(class(world.registry.resolve(&world.reference, false).await), expected);
+        assert_eq!(class(world.repository.resolve().await), expected);
         assert_eq!(world.count("manifests"), before + 1, "{status} is not repeated");
     }
 }
@@ -105,9 +106,9 @@ async fn small_objects_are_fetched_again_when_cut_and_refused_when_others() {
     let world = World::new().await;
     let target = world.server.add_manifest("1", MANIFEST, BODY);
     world.server.fault("GET", 2, Fault::CutAt(3));
-    assert_eq!(world.registry.fetch_bytes(&world.reference, &target, false).await.expect("again"), BODY);
+    assert_eq!(world.repository.fetch_bytes(&target).await.expect("again"), BODY);
     world.server.fault("GET", 1, Fault::OtherBytes);
-    let error = world.registry.fetch_bytes(&world.reference, &target, false).await.expect_err("others");
+    let error = world.repository.fetch_bytes(&target).await.expect_err("others");
     assert_eq!(error.class(), ErrorClass::DataLoss);
     assert!(error.to_string().contains(&target.digest.to_string()), "{error}");
 }
@@ -117,27 +118,31 @@ async fn small_objects_are_fetched_again_when_cut_and_refused_when_others() {
 async fn a_slow_loris_holds_a_small_object_for_a_bounded_time() {
     let whole = Duration::from_millis(300);
     let options = RegistryOptions { tries_max: 2, small_deadline: whole, ..RegistryOptions::default() };
-    let world = World::with(options).await;
+    let world = World::with(options, Access::default()).await;
     let target = world.server.add_manifest("1", MANIFEST, vec![b' '; 10_000]);
     world.server.fault("GET", 100, Fault::Drip(Duration::from_millis(20)));
-    let fetch = world.registry.fetch_bytes(&world.reference, &target, false);
+    let fetch = world.repository.fetch_bytes(&target);
     let result = tokio::time::timeout(Duration::from_secs(20), fetch).await.expect("ends by itself");
     assert_eq!(class(result), ErrorClass::Unavailable);
 }
 
-struct Secret;
-
-impl Credentials for Secret {
-    fn of(&self, _: &str) -> Option<Credential> {
-        Some(Credential { user: "u".to_owned(), secret: "s".to_owned() })
-    }
-}
-
 const BASIC: &str = "Basic dTpz";
 
+/// What [`BASIC`] says.
+fn secret() -> Access {
+    let credential = Credential { user: "u".to_owned(), secret: "s".to_owned() };
+    Access { plain_http: false, credential: Some(credential) }
+}
+
+fn source(bytes: &'static [u8]) -> BlobSource {
+    Arc::new(move |offset| {
+        let rest = Bytes::from_static(&bytes[usize::try_from(offset).expect("small")..]);
+        futures::stream::iter([Ok(rest)]).boxed()
+    })
+}
+
 async fn guarded() -> World {
-    let options = RegistryOptions { credentials: Arc::new(Secret), ..RegistryOptions::default() };
-    let world = World::with(options).await;
+    let world = World::with(RegistryOptions::default(), secret()).await;
     world.server.need(BASIC, "Basic realm=\"here\"");
     world
 }
@@ -170,14 +175,15 @@ async fn an_upload_that_goes_elsewhere_takes_no_credentials_along() {
     let (world, other) = (guarded().await, FaultyRegistry::start().await.expect("listens"));
     let layer = Descriptor { media_type: LAYER.to_owned(), digest: client::digest_of(BODY), size: 10 };
     let away = format!("Location: http://{}/upload?state=x", other.host());
+    other.fault("PUT", 9, Fault::Headers(201, Vec::new()));
     world.server.fault("POST", 9, Fault::Headers(202, vec![away]));
-    let push = world.registry.push_blob(&world.reference, &layer, Bytes::from_static(BODY), false);
-    assert!(push.await.expect("pushes"));
+    let push = world.repository.push_blob(&layer, source(BODY), &[]);
+    assert_eq!(push.await.expect("pushes"), Pushed::Uploaded);
     assert_eq!(other.seen().len(), 1);
     assert_kept_from(&other);
     // Nor when the other asks for them, as its own.
     other.need(BASIC, "Basic realm=\"there\"");
-    let push = world.registry.push_blob(&world.reference, &layer, Bytes::from_static(BODY), false);
+    let push = world.repository.push_blob(&layer, source(BODY), &[]);
     assert_eq!(class(push.await), ErrorClass::Unauthenticated);
     assert_kept_from(&other);
 }
@@ -185,10 +191,88 @@ async fn an_upload_that_goes_elsewhere_takes_no_credentials_along() {
 #[tokio::test]
 async fn rem_19_a_manifest_whose_digest_is_not_confirmed_is_no_success() {
     let world = World::new().await;
-    let push = |bytes: &[u8]| world.registry.push_manifest(&world.reference, MANIFEST, bytes.to_vec(), false);
+    let push = |bytes: &[u8]| world.repository.push_manifest("1", MANIFEST, bytes.to_vec());
     let other = format!("Docker-Content-Digest: {}", client::digest_of(b"other"));
     world.server.fault("PUT", 1, Fault::Headers(201, vec![other]));
     assert_eq!(class(push(b"{}").await), ErrorClass::DataLoss);
     world.server.fault("PUT", 1, Fault::Headers(201, Vec::new()));
     assert_eq!(class(push(b"{}").await), ErrorClass::DataLoss);
+}
+
+fn noise(length: usize) -> (Descriptor, &'static [u8]) {
+    let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + at / 251) as u8).collect();
+    let digest = client::digest_of(&bytes);
+    (Descriptor { media_type: LAYER.to_owned(), digest, size: length as u64 }, Vec::leak(bytes))
+}
+
+#[tokio::test]
+async fn rem_18_an_upload_that_is_cut_goes_on_where_the_registry_is() {
+    let world = World::new().await;
+    let (layer, bytes) = noise(40 << 20);
+    // In the whole, then in a chunk.
+    world.server.fault("PUT", 1, Fault::CutBody(5 << 20));
+    world.server.fault("PATCH", 1, Fault::CutBody(3 << 20));
+    let push = world.repository.push_blob(&layer, source(bytes), &[]);
+    assert_eq!(push.await.expect("pushes"), Pushed::Uploaded);
+    assert!(world.server.has_blob(&layer.digest));
+    assert_eq!(world.count("POST"), 1, "one upload");
+    let ranges: Vec<String> =
+        world.server.seen().iter().filter_map(|seen| seen.headers.get("content-range").cloned()).collect();
+    assert_eq!(ranges[0], format!("{}-{}", 5 << 20, (21 << 20) - 1));
+    assert_eq!(ranges[1], format!("{}-{}", 8 << 20, (24 << 20) - 1));
+    assert_eq!(ranges.len(), 3, "{ranges:?}");
+}
+
+#[tokio::test]
+async fn rem_18_an_upload_that_the_registry_forgot_begins_again() {
+    let world = World::new().await;
+    let (layer, bytes) = noise(20 << 20);
+    world.server.fault("PUT", 1, Fault::CutBody(1 << 20));
+    world.server.fault("GET", 1, Fault::Status(404, None));
+    let push = world.repository.push_blob(&layer, source(bytes), &[]);
+    assert_eq!(push.await.expect("pushes"), Pushed::Uploaded);
+    assert_eq!(world.count("POST"), 2);
+    assert!(world.server.has_blob(&layer.digest));
+}
+
+#[tokio::test]
+async fn rem_18_what_is_too_large_for_one_request_goes_in_chunks() {
+    let world = World::new().await;
+    let (layer, bytes) = noise(20 << 20);
+    world.server.fault("PUT", 1, Fault::Status(413, None));
+    let push = world.repository.push_blob(&layer, source(bytes), &[]);
+    assert_eq!(push.await.expect("pushes"), Pushed::Uploaded);
+    assert!(world.server.has_blob(&layer.digest));
+    // A registry that never takes any is not asked for ever.
+    world.server.fault("P", 1000, Fault::Status(503, Some(0)));
+    let (layer, bytes) = noise(100);
+    assert_eq!(class(world.repository.push_blob(&layer, source(bytes), &[]).await), ErrorClass::Unavailable);
+}
+
+#[tokio::test]
+async fn rem_18_a_mount_that_is_not_granted_is_an_upload() {
+    let world = World::new().await;
+    let (layer, bytes) = noise(1000);
+    let push = world.repository.push_blob(&layer, source(bytes), &["other/app".to_owned()]).await;
+    assert_eq!(push.expect("pushes"), Pushed::Uploaded);
+    let (mounted, _) = noise(2000);
+    world.server.fault("mount=", 1, Fault::Headers(201, Vec::new()));
+    let push = world.repository.push_blob(&mounted, source(&[]), &["other/app".to_owned()]).await;
+    assert_eq!(push.expect("mounts"), Pushed::Mounted);
+}
+
+#[tokio::test]
+async fn rem_21_an_index_whose_children_are_missing_says_so() {
+    let world = World::new().await;
+    world.server.fault("PUT", 1, Fault::Status(400, None));
+    let push = world.repository.push_manifest("1", "application/vnd.oci.image.index.v1+json", b"{}".to_vec());
+    let error = push.await.expect_err("refused");
+    assert!(error.to_string().contains("missing in your target registry"), "{error}");
+}
+
+#[tokio::test]
+async fn rem_8_a_manifest_that_is_only_a_blob_is_found() {
+    let world = World::new().await;
+    let blob = world.server.add_blob(MANIFEST, "{}");
+    assert_eq!(world.repository.fetch_bytes(&blob).await.expect("fetches"), b"{}");
 }

@@ -5,16 +5,18 @@
 mod auth;
 mod client;
 mod error;
+mod hosts;
+mod places;
 mod pull;
 mod push;
 mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use auth::{Credential, Credentials, NoCredentials};
-pub use client::{Registry, RegistryOptions};
+pub use client::{Access, Registry, RegistryOptions, Repository};
 pub use error::{RegistryError, Result};
 pub use pull::Fetch;
+pub use push::{BlobSource, Pushed};
 
 /// Installs the TLS provider of this process, once; again: nothing.
 pub fn install_crypto_provider() {
@@ -22,6 +24,8 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+#[cfg(test)]
+mod cve_tests;
 #[cfg(test)]
 mod faults_tests;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bosun_types::Digest;
 use bosun_types::content::Descriptor;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,6 +37,12 @@ pub enum Fault {
     Silence(usize),
     /// A byte at a time, with this pause between: never silent for long, never done.
     Drip(Duration),
+    /// So many bytes of the request's body are taken, then the connection ends.
+    CutBody(u64),
+    /// No answer at all.
+    Mute,
+    /// This status with this body.
+    Refusal(u16, String),
 }
 
 /// A request that came.
@@ -53,6 +60,10 @@ struct State {
     manifests: HashMap<String, (String, Bytes)>,
     faults: Vec<(String, usize, Fault)>,
     seen: Vec<Seen>,
+    /// Tags and digests under which manifests were put.
+    put: Vec<String>,
+    /// Bytes of unfinished uploads by number.
+    uploads: HashMap<u64, Vec<u8>>,
     /// The Authorization header that everything needs.
     needs: Option<(String, String)>,
 }
@@ -126,6 +137,26 @@ impl FaultyRegistry {
         self.with(|state| state.needs = Some((authorization.to_owned(), challenge.to_owned())));
     }
 
+    /// Whether it has a blob with this digest.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.with(|state| state.blobs.contains_key(&digest.to_string()))
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn heal(&self) {
+        self.with(|state| state.faults.clear());
+    }
+
+    /// Whether a manifest was put under this tag or digest.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.with(|state| state.put.iter().any(|put| put == tag))
+    }
+
+    /// Forgets every unfinished upload.
+    pub fn forget_uploads(&self) {
+        self.with(|state| state.uploads.clear());
+    }
+
     /// What came so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.with(|state| state.seen.clone())
@@ -137,22 +168,34 @@ fn describe(media_type: &str, bytes: &Bytes) -> Descriptor {
 }
 
 async fn serve(mut socket: TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    let Some(seen) = read_request(&mut socket).await? else { return Ok(()) };
-    let (answer, fault) = {
+    let Some(seen) = read_head(&mut socket).await? else { return Ok(()) };
+    let fault = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.seen.push(seen.clone());
         let found = state.faults.iter_mut().find(|(part, times, _)| *times > 0 && seen.line.contains(part));
-        let fault = found.map(|(_, times, fault)| {
+        found.map(|(_, times, fault)| {
             *times -= 1;
             fault.clone()
-        });
-        (answer(&state, &seen, fault.as_ref()), fault)
+        })
     };
-    answer.send(&mut socket, fault.as_ref(), seen.line.starts_with("HEAD ")).await
+    if fault == Some(Fault::Mute) {
+        return std::future::pending().await;
+    }
+    let length = seen.headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let cut = if let Some(Fault::CutBody(at)) = fault { Some(at) } else { None };
+    let mut body = Vec::new();
+    (&mut socket).take(cut.unwrap_or(length)).read_to_end(&mut body).await?;
+    let answer = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(&mut state, &seen, &body, fault.as_ref())
+    };
+    match cut {
+        Some(_) => Ok(()),
+        None => answer.send(&mut socket, fault.as_ref(), seen.line.starts_with("HEAD ")).await,
+    }
 }
 
-/// The head, and the body read and forgotten.
-async fn read_request(socket: &mut TcpStream) -> io::Result<Option<Seen>> {
+async fn read_head(socket: &mut TcpStream) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() > HEAD_BYTES_MAX || socket.read_buf(&mut (&mut head).limit_one()).await? == 0 {
@@ -166,8 +209,6 @@ async fn read_request(socket: &mut TcpStream) -> io::Result<Option<Seen>> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let body = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    tokio::io::copy(&mut socket.take(body), &mut tokio::io::sink()).await?;
     Ok(Some(Seen { line, headers }))
 }
 
@@ -228,7 +269,7 @@ impl Answer {
     }
 }
 
-fn answer(state: &State, seen: &Seen, fault: Option<&Fault>) -> Answer {
+fn answer(state: &mut State, seen: &Seen, body: &[u8], fault: Option<&Fault>) -> Answer {
     if let Some((authorization, challenge)) = &state.needs
         && seen.headers.get("authorization") != Some(authorization)
     {
@@ -240,25 +281,61 @@ fn answer(state: &State, seen: &Seen, fault: Option<&Fault>) -> Answer {
             return Answer::empty(*status, after.into_iter().collect());
         }
         Some(Fault::Headers(status, headers)) => return Answer::empty(*status, headers.clone()),
+        Some(Fault::Refusal(status, text)) => {
+            return Answer { status: *status, headers: Vec::new(), body: text.clone().into() };
+        }
         _ => {}
     }
     let (method, path) = seen.line.split_once(' ').unwrap_or_default();
     let object = path.rsplit('/').next().unwrap_or_default();
     match method {
-        "POST" => Answer::empty(202, vec!["Location: /v2/upload/1?state=x".to_owned()]),
-        "PUT" => Answer::empty(201, Vec::new()),
-        _ if path.contains("/manifests/") => match state.manifests.get(object) {
-            None => Answer::empty(404, Vec::new()),
-            Some((media_type, bytes)) => {
-                let digest = format!("Docker-Content-Digest: {}", digest_of(bytes));
-                let headers = vec![format!("Content-Type: {media_type}"), digest];
-                Answer { status: 200, headers, body: bytes.clone() }
+        "POST" | "PATCH" => upload(state, method, object, body),
+        "PUT" if !path.contains("/manifests/") => upload(state, method, object, body),
+        "PUT" => {
+            state.put.push(object.to_owned());
+            Answer::empty(201, vec![format!("Docker-Content-Digest: {}", digest_of(body))])
+        }
+        _ if path.contains("/upload/") => upload(state, method, object, body),
+        _ if path.contains("/manifests/") => {
+            match state.manifests.get(object.split('?').next().unwrap_or_default()) {
+                None => Answer::empty(404, Vec::new()),
+                Some((media_type, bytes)) => {
+                    let digest = format!("Docker-Content-Digest: {}", digest_of(bytes));
+                    let headers = vec![format!("Content-Type: {media_type}"), digest];
+                    Answer { status: 200, headers, body: bytes.clone() }
+                }
             }
-        },
+        }
         _ => match state.blobs.get(object) {
             None => Answer::empty(404, Vec::new()),
             Some(bytes) => blob(bytes, seen, fault),
         },
+    }
+}
+
+/// An upload: opened, added to, asked about, completed.
+fn upload(state: &mut State, method: &str, object: &str, body: &[u8]) -> Answer {
+    let (number, query) = object.split_once('?').unwrap_or((object, ""));
+    let number = if method == "POST" { state.seen.len() as u64 } else { number.parse().unwrap_or(0) };
+    if method == "POST" {
+        state.uploads.insert(number, Vec::new());
+    }
+    let Some(bytes) = state.uploads.get_mut(&number) else { return Answer::empty(404, Vec::new()) };
+    bytes.extend_from_slice(body);
+    let place = format!("Location: /v2/upload/{number}?state=x");
+    let range = format!("Range: 0-{}", bytes.len().saturating_sub(1));
+    match method {
+        "POST" | "PATCH" => Answer::empty(202, vec![place, range]),
+        "PUT" => {
+            let digest = digest_of(bytes).to_string();
+            if !query.replace("%3A", ":").contains(&digest) {
+                return Answer::empty(400, Vec::new());
+            }
+            let bytes = state.uploads.remove(&number).unwrap_or_default();
+            state.blobs.insert(digest, bytes.into());
+            Answer::empty(201, Vec::new())
+        }
+        _ => Answer::empty(204, vec![place, range]),
     }
 }
 

@@ -151,7 +151,7 @@ struct RawProcess {
 /// Parses a manifest or an index; `media_type` is what the descriptor or the registry's answer said, empty if nothing.
 /// A document with both `manifests` and `layers`, or whose own type contradicts its body, is refused (CVE-2021-41190).
 pub fn parse_manifest_or_index(bytes: &[u8], media_type: &str) -> Result<Parsed> {
-    if media_type == media_type::DOCKER_SCHEMA1 {
+    if media_type::is_schema1(media_type) {
         return Err(ImageError::Unsupported { media_type: media_type.to_owned() });
     }
     check_size("manifest", bytes, MANIFEST_BYTES_MAX)?;
@@ -258,18 +258,18 @@ pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     })
 }
 
-fn check_size(what: &str, bytes: &[u8], max: usize) -> Result<()> {
+pub(super) fn check_size(what: &str, bytes: &[u8], max: usize) -> Result<()> {
     if bytes.len() <= max {
         return Ok(());
     }
     Err(invalid(what, format!("it has {} bytes, at most {max} are read", bytes.len())))
 }
 
-fn from_json<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| invalid(what, error.to_string()))
 }
 
-fn invalid(what: &str, why: impl Into<String>) -> ImageError {
+pub(super) fn invalid(what: &str, why: impl Into<String>) -> ImageError {
     ImageError::Invalid { what: what.to_owned(), why: why.into() }
 }
 

@@ -23,7 +23,7 @@ use bosun_types::stdio::{LogTarget, Stdio};
 use bosun_types::task::{
     ExecRecord, ExitCause, ExitStatus, OnShimDeath, ProcessIdentity, StoredPhase, TaskRecord,
 };
-use bosun_types::transfer::PullRequest;
+use bosun_types::transfer::{ObjectRequest, Platforms, PullRequest, PushRequest};
 use bosun_types::{
     ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, OperationId, SnapshotKey, SocketId,
     Timestamp,
@@ -272,10 +272,23 @@ fn intents() -> Vec<Intent> {
     let (key, directory, container, nonce) = (snapshot(), 17, container(), "0123abcd".to_owned());
     let request = PullRequest {
         reference: Reference::parse("registry.example/library/redis:7").expect("good"),
-        platform: Some(Platform::new("linux", "arm", "v7")),
+        platforms: Platforms::Only(vec![Platform::new("linux", "arm", "v7")]),
         unpack: Some(snapshotter()),
         plain_http: true,
         labels: labels(),
+        convert_schema1: false,
+    };
+    let push = PushRequest {
+        reference: request.reference.clone(),
+        image: Some(ImageName::new("local/redis:7").expect("good")),
+        platform: None,
+        plain_http: false,
+    };
+    let object = ObjectRequest {
+        reference: request.reference.clone(),
+        digest: Digest::from_bytes([9; 32]),
+        media_type: String::new(),
+        plain_http: false,
     };
     vec![
         Intent::PrepareSnapshot { snapshotter: snapshotter(), key: key.clone(), directory },
@@ -305,6 +318,9 @@ fn intents() -> Vec<Intent> {
         },
         Intent::Relaunch { container, nonce: "4567cdef".to_owned() },
         Intent::RemapSnapshot { snapshotter: snapshotter(), key, directory },
+        Intent::Push { transfer: 6, request: push },
+        Intent::FetchObject { transfer: 7, request: object.clone() },
+        Intent::PushObject { transfer: 8, request: object },
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bosun_storage::compression::Compression;
 use clap::{Parser, Subcommand};
 
 /// Makes and pushes small images.
@@ -38,6 +39,30 @@ enum Command {
         #[arg(long, default_value_t = 4)]
         megabytes: usize,
     },
+    /// Push an image of this machine's own files, once with gzip and once with zstd: `<reference>-gzip`, `<reference>-zstd`.
+    Big {
+        /// `<host>/<path>:<tag>`; the tag gets its ending.
+        reference: String,
+        /// Layers.
+        #[arg(long, default_value_t = 8)]
+        layers: u64,
+        /// Megabytes of files in all.
+        #[arg(long, default_value_t = 400)]
+        megabytes: u64,
+        /// The first layer has nine tenths of it.
+        #[arg(long)]
+        dominant: bool,
+    },
+}
+
+/// Bytes of each layer.
+fn sizes(layers: u64, megabytes: u64, dominant: bool) -> Vec<u64> {
+    let all = megabytes << 20;
+    if !dominant || layers < 2 {
+        return (0..layers).map(|_| all / layers.max(1)).collect();
+    }
+    let small = all / 10 / (layers - 1);
+    std::iter::once(all - small * (layers - 1)).chain((1..layers).map(|_| small)).collect()
 }
 
 fn main() -> anyhow::Result<()> {
@@ -52,6 +77,16 @@ fn main() -> anyhow::Result<()> {
             let image = bosun_tests::fixture::layered_image(layers, megabytes << 20)?;
             let runtime = tokio::runtime::Runtime::new()?;
             runtime.block_on(bosun_tests::fixture::push(&image, &reference.parse()?))
+        }
+        Command::Big { reference, layers, megabytes, dominant } => {
+            let kinds = [Compression::Gzip, Compression::Zstd];
+            let images = bosun_tests::real_files::images(&sizes(layers, megabytes, dominant), &kinds)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            for (image, kind) in images.iter().zip(["gzip", "zstd"]) {
+                let reference = format!("{reference}-{kind}").parse()?;
+                runtime.block_on(bosun_tests::fixture::push(image, &reference))?;
+            }
+            Ok(())
         }
     }
 }

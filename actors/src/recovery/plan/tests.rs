@@ -4,7 +4,7 @@ use bosun_types::reference::Reference;
 use bosun_types::snapshot::SnapshotKind;
 use bosun_types::stdio::Stdio;
 use bosun_types::task::{ExitCause, ExitStatus, OnShimDeath};
-use bosun_types::transfer::PullRequest;
+use bosun_types::transfer::{ObjectRequest, PullRequest, PushRequest};
 use bosun_types::{Labels, Timestamp};
 use proptest::prelude::*;
 
@@ -27,19 +27,18 @@ fn key() -> SnapshotKey {
 }
 
 fn pull() -> Intent {
-    let request = PullRequest {
-        reference: "registry.example/a:1".parse::<Reference>().expect("valid"),
-        platform: None,
-        unpack: None,
-        plain_http: false,
-        labels: Labels::new(),
-    };
+    let reference = "registry.example/a:1".parse::<Reference>().expect("valid");
+    let request = PullRequest { unpack: None, ..PullRequest::new(reference, OVERLAY) };
     Intent::Pull { transfer: 1, request }
 }
 
 /// Every kind of intent, about task `nonce` or directory `directory`.
-fn intents(nonce: &str, directory: u64) -> [Intent; 11] {
+fn intents(nonce: &str, directory: u64) -> [Intent; 14] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
+    let reference = "registry.example/a:1".parse::<Reference>().expect("valid");
+    let push = PushRequest { reference: reference.clone(), image: None, platform: None, plain_http: false };
+    let digest = bosun_types::Digest::from_bytes([1; 32]);
+    let object = ObjectRequest { reference, digest, media_type: String::new(), plain_http: false };
     [
         Intent::PrepareSnapshot { snapshotter: snapshotter.clone(), key: key(), directory },
         Intent::RemoveSnapshot { snapshotter: snapshotter.clone(), key: key(), directory },
@@ -67,6 +66,9 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 11] {
         },
         Intent::ApplyLayer { snapshotter: snapshotter.clone(), key: key(), directory },
         Intent::RemapSnapshot { snapshotter, key: key(), directory },
+        Intent::Push { transfer: 2, request: push },
+        Intent::FetchObject { transfer: 3, request: object.clone() },
+        Intent::PushObject { transfer: 4, request: object },
     ]
 }
 

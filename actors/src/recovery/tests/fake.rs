@@ -9,7 +9,6 @@ use bosun_storage::batch::Batch;
 use bosun_storage::content::ContentStore;
 use bosun_storage::snapshotter::{Overlay, Snapshotter};
 use bosun_storage::store::Store;
-use bosun_types::content::Descriptor;
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Request, Response, ShimPhase, ShimState};
@@ -20,7 +19,9 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::daemon::{Daemon, DaemonOptions};
-use crate::ports::{Attached, Connected, Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
+use crate::ports::{
+    Access, Attached, Connected, Owner, RegistryPort, RepositoryPort, Shim, SpecInput, TaskHost,
+};
 
 /// This boot.
 pub(super) const BOOT: &str = "this boot";
@@ -163,27 +164,8 @@ impl TaskHost for FakeHost {
 struct NoRegistry;
 
 impl RegistryPort for NoRegistry {
-    fn resolve<'a>(&'a self, _: &'a Reference, _: bool) -> BoxFuture<'a, Result<Descriptor>> {
-        Box::pin(async { Err(none()) })
-    }
-
-    fn fetch_bytes<'a>(
-        &'a self,
-        _: &'a Reference,
-        _: &'a Descriptor,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Vec<u8>>> {
-        Box::pin(async { Err(none()) })
-    }
-
-    fn fetch<'a>(
-        &'a self,
-        _: &'a Reference,
-        _: &'a Descriptor,
-        _: u64,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Fetch>> {
-        Box::pin(async { Err(none()) })
+    fn repository(&self, _: &Reference, _: &Access) -> Result<Arc<dyn RepositoryPort>> {
+        Err(none())
     }
 }
 

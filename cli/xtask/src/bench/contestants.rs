@@ -1,6 +1,6 @@
 //! Who runs: bosun, `ctr` with containerd and runc, bare runc, bare crun. Each gets the same busybox.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -239,9 +239,13 @@ fn lines(command: &mut Command, word: &str) -> usize {
 }
 
 fn start_containerd(world: &World) -> anyhow::Result<Server> {
-    let (root, state) = (world.root("containerd"), world.state("containerd"));
-    std::fs::create_dir_all(&state)?;
-    let config = world.directory.join("containerd.toml");
+    start_containerd_at(&world.directory, &world.root("containerd"), &world.state("containerd"))
+}
+
+/// containerd with its socket in `state`.
+pub(super) fn start_containerd_at(directory: &Path, root: &Path, state: &Path) -> anyhow::Result<Server> {
+    std::fs::create_dir_all(state)?;
+    let config = directory.join("containerd.toml");
     let text = format!(
         "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = \"{}\"\n",
         root.display(),
@@ -252,8 +256,15 @@ fn start_containerd(world: &World) -> anyhow::Result<Server> {
     Server::start(
         "containerd",
         Command::new("containerd").arg("--config").arg(&config),
-        &world.directory.join("containerd.log"),
+        &directory.join("containerd.log"),
     )
+}
+
+/// Largest resident set of a process so far.
+pub(super) fn peak_kilobytes(pid: u32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// A bundle for the runtimes without a daemon.

@@ -17,6 +17,10 @@ pub struct Report {
     rates: Vec<(Name, f64)>,
     /// Where our time goes, in microseconds.
     pub stages: Vec<(String, u64)>,
+    /// Ten pulls of one image at once, in pulls of one.
+    ten_to_one: Vec<(Name, f64)>,
+    /// Largest resident kilobytes of a daemon that pulls.
+    pull_peaks: Vec<(Name, u64)>,
     /// By group of processes.
     pub memory: Vec<(String, Memory)>,
 }
@@ -25,6 +29,13 @@ impl Report {
     /// Adds a figure.
     pub fn add(&mut self, figure: &str, samples: Vec<(Name, Samples)>) {
         self.samples.insert(figure.to_owned(), samples);
+    }
+
+    /// Adds what pulls took.
+    pub fn add_pulls(&mut self, figures: super::pull::Figures) {
+        self.samples.extend(figures.times);
+        self.ten_to_one = figures.ten_to_one;
+        self.pull_peaks = figures.peaks;
     }
 
     /// Adds a rate.
@@ -47,6 +58,12 @@ impl Report {
                     ours / mid
                 );
             }
+        }
+        for ((name, ratio), (_, peak)) in self.ten_to_one.iter().zip(&self.pull_peaks) {
+            println!(
+                "{:<12} ten pulls at once take {ratio:.2} of one; peak while pulling {peak} kB",
+                format!("{name:?}")
+            );
         }
         let ours = self.rates.first().map_or(f64::NAN, |(_, rate)| *rate);
         println!("8 at a time, containers per second");
@@ -76,7 +93,7 @@ impl Report {
     }
 }
 
-fn median(samples: &[f64]) -> f64 {
+pub(super) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

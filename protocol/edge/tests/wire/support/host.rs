@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bosun_actors::ports::{Attached, Fetch, Owner, RegistryPort, Shim, SpecInput, TaskHost};
-use bosun_types::content::Descriptor;
+use bosun_actors::ports::{Access, Attached, Owner, RegistryPort, RepositoryPort, Shim, SpecInput, TaskHost};
 use bosun_types::metrics::CgroupUsage;
 use bosun_types::reference::Reference;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, ShimPhase, ShimState};
@@ -235,34 +234,8 @@ impl TaskHost for SimHost {
 /// A registry that has nothing.
 pub struct NoRegistry;
 
-fn nothing<T>() -> BoxFuture<'static, Result<T>>
-where
-    T: Send + 'static,
-{
-    async { Err(Error::not_found("no such image")) }.boxed()
-}
-
 impl RegistryPort for NoRegistry {
-    fn resolve<'a>(&'a self, _: &'a Reference, _: bool) -> BoxFuture<'a, Result<Descriptor>> {
-        nothing()
-    }
-
-    fn fetch_bytes<'a>(
-        &'a self,
-        _: &'a Reference,
-        _: &'a Descriptor,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Vec<u8>>> {
-        nothing()
-    }
-
-    fn fetch<'a>(
-        &'a self,
-        _: &'a Reference,
-        _: &'a Descriptor,
-        _: u64,
-        _: bool,
-    ) -> BoxFuture<'a, Result<Fetch>> {
-        nothing()
+    fn repository(&self, _: &Reference, _: &Access) -> Result<Arc<dyn RepositoryPort>> {
+        Err(Error::not_found("no such image"))
     }
 }
