@@ -4,6 +4,7 @@ mod attach;
 mod audit;
 mod containers;
 mod content;
+mod content_transfer;
 mod daemon;
 mod events;
 mod exec;

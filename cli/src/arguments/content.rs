@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bosun_types::Digest;
 use clap::{Args, Subcommand, ValueHint};
 
-use super::Filter;
+use super::{Fetch, FetchObject, Filter, PushObject};
 
 /// Look at and change blobs.
 #[derive(Args)]
@@ -21,6 +21,12 @@ pub struct Content {
 /// What to do with blobs.
 #[derive(Subcommand)]
 pub enum ContentCommand {
+    /// Fetch an image's content from a registry, without unpacking it.
+    Fetch(Fetch),
+    /// Fetch single blobs or manifests from a registry.
+    FetchObject(FetchObject),
+    /// Send a single blob or manifest to a registry.
+    PushObject(PushObject),
     /// List blobs.
     #[command(alias = "list", after_help = "FILTER FIELDS: digest, labels.KEY")]
     Ls {

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use bosun_types::{Digest, Labels};
 
+use super::content_transfer;
 use crate::arguments::{Content, ContentCommand, Filter};
 use crate::context::{self, Context};
 use crate::output;
@@ -18,6 +19,9 @@ const EDIT_BYTES_MAX: usize = 8 << 20;
 pub async fn content(context: &Context, options: Content) -> anyhow::Result<()> {
     let content = context.namespace().content();
     match options.command {
+        ContentCommand::Fetch(options) => content_transfer::fetch(context, &options).await,
+        ContentCommand::FetchObject(options) => content_transfer::fetch_objects(context, &options).await,
+        ContentCommand::PushObject(options) => content_transfer::push_object(context, &options).await,
         ContentCommand::Ls { quiet, filter } => list(context, quiet, &filter).await,
         ContentCommand::Active { filter } => active(context, &filter).await,
         ContentCommand::Get { digest, offset, size } => {
