@@ -1,5 +1,5 @@
 //! Image documents: manifests, indexes and configs of docker and OCI, platform choice, chain ids. Bytes in, checked data
-//! out; nothing here touches a disk but [`writer`] and [`import`].
+//! out; nothing here touches a disk but [`writer`], [`import`] and [`export`].
 
 use bosun_types::content::Descriptor;
 use bosun_types::error::chain;
@@ -7,7 +7,9 @@ use bosun_types::platform::Platform;
 use bosun_types::{Digest, ErrorClass};
 use sha2::{Digest as _, Sha256};
 
+pub mod closure;
 mod document;
+pub mod export;
 pub mod import;
 pub mod media_type;
 pub mod schema1;
@@ -75,7 +77,10 @@ pub type Result<T, E = ImageError> = std::result::Result<T, E>;
 /// The manifest of an index that serves `platform` best (PLT-4). Of equals the first wins; entries that name no platform
 /// are taken only when nothing else fits, since only their config can tell. NotFound names what there is.
 pub fn choose(index: &Index, platform: &Platform) -> Result<Descriptor> {
-    let ranked = index.manifests.iter().filter_map(|entry| {
+    // Among the files of a checkpoint its image is the only one.
+    let documents = index.manifests.iter().any(IndexEntry::is_document);
+    let entries = || index.manifests.iter().filter(|entry| !documents || entry.is_document());
+    let ranked = entries().filter_map(|entry| {
         let rank = platform.rank(entry.platform.as_ref()?)?;
         Some((rank, &entry.descriptor))
     });
@@ -83,12 +88,12 @@ pub fn choose(index: &Index, platform: &Platform) -> Result<Descriptor> {
     if let Some((_, best)) = ranked.min_by_key(|(rank, _)| *rank) {
         return Ok(best.clone());
     }
-    let anonymous = index.manifests.iter().find(|entry| entry.platform.is_none());
+    let anonymous = entries().find(|entry| entry.platform.is_none());
     if let Some(entry) = anonymous {
         return Ok(entry.descriptor.clone());
     }
     let mut available: Vec<String> =
-        index.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string).collect();
+        entries().filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string).collect();
     available.sort_unstable();
     available.dedup();
     Err(no_platform(platform, &available))

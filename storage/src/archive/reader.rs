@@ -46,6 +46,24 @@ pub(crate) struct Entry {
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Entry {
+    /// An entry without a name, owned by root, made at the epoch.
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            path: Vec::new(),
+            link: Vec::new(),
+            kind,
+            size: 0,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            device: (0, 0),
+            xattrs: Vec::new(),
+        }
+    }
+}
+
 /// A tar stream.
 pub(crate) struct TarReader<R> {
     source: R,

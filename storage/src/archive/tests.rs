@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod corpus;
 mod differential;
 mod hostile;
 mod whiteouts;

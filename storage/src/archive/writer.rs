@@ -193,18 +193,7 @@ mod tests {
     use crate::archive::reader::TarReader;
 
     fn entry(path: &[u8], kind: Kind) -> Entry {
-        Entry {
-            path: path.to_vec(),
-            link: Vec::new(),
-            kind,
-            size: 0,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: (0, 0),
-            device: (0, 0),
-            xattrs: Vec::new(),
-        }
+        Entry { path: path.to_vec(), mode: 0o644, ..Entry::new(kind) }
     }
 
     fn read_back(entry: &Entry) -> Entry {

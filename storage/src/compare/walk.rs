@@ -164,18 +164,7 @@ impl<'a, W: Write> Walk<'a, W> {
         let path = if self.path.is_empty() { name.to_vec() } else { [&self.path, name].join(&b'/') };
         self.ancestors()?;
         self.report.whiteouts += 1;
-        self.write(&Entry {
-            path,
-            link: Vec::new(),
-            kind: Kind::Regular,
-            size: 0,
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-            mtime: (0, 0),
-            device: (0, 0),
-            xattrs: Vec::new(),
-        })
+        self.write(&Entry { path, mode: 0o600, ..Entry::new(Kind::Regular) })
     }
 
     fn of_overlay(&mut self, name: &CStr, upper: Node) -> Result<()> {

@@ -99,3 +99,45 @@ fn a_failing_source_is_not_called_a_damaged_stream() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     assert!(CompressionError::inside(&error).is_none());
 }
+
+#[test]
+fn garbage_after_the_last_member_is_damage_and_not_silence() {
+    let mut stream = gzip(b"text");
+    stream.extend_from_slice(b"garbage that is no member");
+    assert!(refusal(&stream).contains("damaged"));
+    let mut frames = zstd::encode_all(&b"text"[..], 3).unwrap();
+    frames.extend_from_slice(b"garbage that is no frame");
+    assert!(refusal(&frames).contains("damaged"));
+}
+
+#[test]
+fn an_endless_gzip_header_is_refused() {
+    // FNAME: a name up to a NUL byte that never comes.
+    let header = [0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 255];
+    let source = header.chain(io::repeat(b'a').take(1 << 40));
+    let mut decompressor = Decompressor::new(source, CompressionLimits::default()).unwrap();
+    let error = io::copy(&mut decompressor, &mut io::sink()).expect_err("endless");
+    assert!(matches!(CompressionError::inside(&error), Some(CompressionError::Damaged { .. })), "{error}");
+}
+
+#[test]
+fn a_frame_that_promises_a_terabyte_allocates_nothing_for_it() {
+    // Magic; a header with an 8-byte content size and a 1 KiB window; no block.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0x00];
+    frame.extend_from_slice(&(1u64 << 40).to_le_bytes());
+    assert!(refusal(&frame).contains("damaged"));
+    // Skippable frames alone are an empty stream, however large they say to be.
+    let mut skippable = vec![0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+    assert_eq!(inflate(&skippable).unwrap(), b"");
+    skippable[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(refusal(&skippable).contains("damaged"));
+}
+
+#[test]
+fn a_bomb_of_many_small_members_is_one_bomb() {
+    let member = gzip(&vec![0; 4 << 20]);
+    let bomb = member.repeat(64);
+    let mut decompressor = Decompressor::new(&bomb[..], CompressionLimits::default()).unwrap();
+    let error = io::copy(&mut decompressor, &mut io::sink()).expect_err("a bomb");
+    assert!(matches!(CompressionError::inside(&error), Some(CompressionError::Bomb { .. })), "{error}");
+}

@@ -41,6 +41,14 @@ pub struct IndexEntry {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl IndexEntry {
+    /// Whether it says that it is a manifest or a further index: an index may name anything.
+    pub fn is_document(&self) -> bool {
+        media_type::is_manifest(&self.descriptor.media_type)
+            || media_type::is_index(&self.descriptor.media_type)
+    }
+}
+
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {

@@ -193,3 +193,62 @@ fn img_7_media_types() {
         assert!(!media_type::is_layer(other), "{other}");
     }
 }
+
+#[test]
+fn a_document_nested_beyond_measure_is_an_error_and_no_overflow() {
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        // In what is not read it is passed over, in what is read it is an error.
+        let unread = manifest_json().replacen('{', &format!(r#"{{"x":{deep},"#), 1);
+        assert!(parse_manifest_or_index(unread.as_bytes(), "").is_ok());
+        let read = format!(r#"{{"schemaVersion":2,"config":{deep},"layers":{deep}}}"#);
+        let error = parse_manifest_or_index(read.as_bytes(), "").expect_err("too deep");
+        assert_eq!(error.class(), ErrorClass::InvalidArgument);
+        assert!(
+            parse_config(format!(r#"{{"rootfs":{{"type":"layers","diff_ids":{deep}}}}}"#).as_bytes())
+                .is_err()
+        );
+    }
+}
+
+#[test]
+fn a_key_that_comes_twice_has_no_two_meanings() {
+    let other = descriptor('f', "");
+    let twice = manifest_json().replacen("\"layers\":", &format!(r#""layers":[{other}],"layers":"#), 1);
+    assert_ne!(twice, manifest_json());
+    let error = parse_manifest_or_index(twice.as_bytes(), "").expect_err("twice");
+    assert!(error.to_string().contains("duplicate"), "{error}");
+}
+
+#[test]
+fn digests_have_one_form() {
+    let hex = "a".repeat(64);
+    for wrong in [
+        hex.clone(),
+        format!("sha256:{}", "A".repeat(64)),
+        format!("SHA256:{hex}"),
+        format!("sha256:{}", &hex[1..]),
+        format!("sha256:{hex}a"),
+        format!("sha256: {}", &hex[1..]),
+        format!("sha256:{}/", &hex[1..]),
+        format!("sha256:../{}", &hex[3..]),
+        format!("sha512:{}", "a".repeat(128)),
+        "sha256:".to_owned(),
+        ":".to_owned(),
+        String::new(),
+        format!("sha256:{}é", &hex[2..]),
+        format!("sha256:{hex}\n"),
+    ] {
+        wrong.parse::<Digest>().expect_err(&wrong);
+    }
+}
+
+#[test]
+fn sizes_are_whole_numbers_that_fit() {
+    for size in ["-1", "1.5", "1e3", "\"7\"", "null", "9223372036854775808", "[7]"] {
+        let text = manifest_json().replacen("\"size\":7", &format!("\"size\":{size}"), 1);
+        assert_ne!(text, manifest_json());
+        let error = parse_manifest_or_index(text.as_bytes(), "").expect_err(size);
+        assert_eq!(error.class(), ErrorClass::InvalidArgument, "{size}");
+    }
+}

@@ -221,7 +221,7 @@ fn describe(media_type: String, bytes: &[u8]) -> Descriptor {
     Descriptor { media_type, digest: digest_of(bytes), size: bytes.len() as u64 }
 }
 
-fn to_bytes(document: &Value) -> Vec<u8> {
+pub(super) fn to_bytes(document: &Value) -> Vec<u8> {
     // Maps of `Value` are ordered by key, so the bytes are the same each time.
     serde_json::to_vec(document).expect("a JSON value has no map keys but text")
 }

@@ -280,3 +280,73 @@ fn the_writer_is_deterministic_and_its_layout_directory_is_the_tar() {
     let imported = World::new().import(&tree.bytes).unwrap();
     assert_eq!(imported.images[0].target, one.target);
 }
+
+#[test]
+fn indexes_inside_indexes_have_a_limit() {
+    let mut built = image("x", Dialect::Oci, Compression::Gzip);
+    for _ in 0..6 {
+        built = BuiltImage::index(vec![built], Dialect::Oci);
+    }
+    assert!(refusal(&oci_tar(&built, Some("1"))).contains("others"));
+}
+
+#[test]
+fn cve_2021_41190_a_layer_is_not_read_as_a_manifest_whatever_the_index_calls_it() {
+    let layer = LayerBuilder::new().file("a", 0o644, b"a").build(Compression::None).unwrap();
+    let hex = layer.digest.hex();
+    let index = format!(
+        r#"{{"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":{}}}]}}"#,
+        layer.digest,
+        layer.bytes.len()
+    );
+    let blob = format!("blobs/sha256/{hex}");
+    let archive = tar_of(&[("index.json", index.as_bytes()), (blob.as_str(), &layer.bytes)]);
+    assert!(refusal(&archive).contains("image archive"));
+    let config = index.replace("manifest.v1", "config.v1");
+    let archive = tar_of(&[("index.json", config.as_bytes()), (blob.as_str(), &layer.bytes)]);
+    let error = World::new().import(&archive).expect_err("no image");
+    assert_eq!(error.class(), ErrorClass::NotImplemented);
+}
+
+#[test]
+fn a_descriptor_that_lies_about_the_size_is_refused() {
+    let built = image("x", Dialect::Oci, Compression::Gzip);
+    let index = format!(
+        r#"{{"manifests":[{{"mediaType":"{}","digest":"{}","size":{}}}]}}"#,
+        built.target.media_type,
+        built.target.digest,
+        built.target.size + 1
+    );
+    let mut files = vec![("index.json".to_owned(), index.into_bytes())];
+    for (descriptor, bytes) in &built.blobs {
+        files.push((format!("blobs/sha256/{}", descriptor.digest.hex()), bytes.clone()));
+    }
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+    assert!(refusal(&tar_of(&files)).contains("bytes"));
+}
+
+#[test]
+fn blobs_named_by_what_is_no_digest_are_refused() {
+    for name in ["blobs/sha256/XYZ", "blobs/sha256/a/b", "blobs/sha256/..%2f..%2fetc"] {
+        assert!(refusal(&tar_of(&[(name, b"x"), ("index.json", b"{}")])).contains("digest"), "{name}");
+    }
+    let upper = format!("blobs/sha256/{}", "A".repeat(64));
+    refusal(&tar_of(&[(upper.as_str(), b"x")]));
+}
+
+#[test]
+fn names_in_an_archive_are_image_names_or_nothing() {
+    let built = image("x", Dialect::Oci, Compression::Gzip);
+    for name in ["a/b:\u{1b}[31m", "a/b:1\n2", &format!("a/{}", "n".repeat(5000))] {
+        let error = World::new().import(&oci_tar(&built, Some(name))).expect_err(name);
+        assert_eq!(error.class(), ErrorClass::InvalidArgument, "{name}");
+    }
+}
+
+#[test]
+fn more_images_than_any_archive_has_are_refused() {
+    let items = vec![r#"{"Config":"c.json","RepoTags":null,"Layers":[]}"#; 1025].join(",");
+    let manifest = format!("[{items}]");
+    assert!(refusal(&tar_of(&[("manifest.json", manifest.as_bytes())])).contains("1024"));
+}
