@@ -21,7 +21,7 @@ const TAR_WORDS: &[&str] = &[
     ".wh.",
     ".wh..wh..opq",
     ".wh..wh.plnk/",
-    "ustar\00000",
+    "ustar\x0000",
     "ustar  \0",
     "path=",
     "linkpath=",

@@ -72,6 +72,7 @@ impl Random {
 
 impl Target<'_> {
     /// Tries mutated inputs until the time is over. `check` panics when something does not hold.
+    #[expect(clippy::print_stdout, reason = "what to repeat it with")]
     pub fn run(mut self, mut check: impl FnMut(&[u8])) {
         self.inputs.extend(corpus(self.name));
         assert!(!self.inputs.is_empty(), "{}: a corpus", self.name);
@@ -94,6 +95,7 @@ impl Target<'_> {
         println!("{}: {} inputs, BOSUN_SEED={first}", self.name, seed - first);
     }
 
+    #[expect(clippy::print_stdout, reason = "what to repeat it with")]
     fn try_one(&self, seed: u64, input: &[u8], check: &mut impl FnMut(&[u8])) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(input))) {
             let path = std::env::temp_dir().join(format!("bosun-fuzz-{}-{seed}", self.name));
