@@ -3,6 +3,7 @@
 //! ```text
 //!   pull:   intent ─▶ resolve ─▶ documents ─▶ layers (all at once) ─▶ one commit: blobs, snapshots, image, intent closed
 //!   push:   intent ─▶ walk ─▶ blobs (some at once) ─▶ manifests, the target last ─▶ one commit: labels, intent closed
+//!   export:           images ─▶ archive, each blob verified on its way ─▶ the client
 //!   import:           archive into blobs   ─▶ layers (all at once) ─▶ one commit
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! first, until the commit.
 
 mod documents;
+mod export;
 mod import;
 mod layers;
 mod logged;
@@ -31,8 +33,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_types::image::ImageRecord;
 use bosun_types::transfer::{
-    Credential, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferKind, TransferProgress,
-    TransferState,
+    Credential, ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferKind,
+    TransferProgress, TransferState,
 };
 use bosun_types::{Error, ImageName, NamespaceName, Result};
 use bytes::Bytes;
@@ -189,6 +191,11 @@ impl TransfersHandle {
         bytes: mpsc::Receiver<Bytes>,
     ) -> Result<TransferHandle> {
         import::start(&self.core, &self.namespace, request, bytes)
+    }
+
+    /// Starts an export; the archive's bytes come through what this returns. Their end is the archive's end only if the transfer ends well.
+    pub async fn export(&self, request: &ExportRequest) -> Result<(TransferHandle, mpsc::Receiver<Bytes>)> {
+        export::start(&self.core, &self.namespace, request)
     }
 
     /// Those under way, and those that ended lately.

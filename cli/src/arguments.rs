@@ -1,6 +1,7 @@
 //! The words of the command line. Every sub-command teaches itself: what it does, its flags, examples.
 
 mod access;
+mod archive;
 mod content;
 mod events;
 mod filter;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 pub use self::access::{Audit, SocketCommand};
+pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
 pub use self::content::{Content, ContentCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
@@ -58,6 +60,12 @@ pub enum Command {
     /// List and manage images.
     #[command(alias = "image")]
     Images(Images),
+    /// Read images from an archive: `images import`.
+    #[command(alias = "import")]
+    Load(LoadImages),
+    /// Write images into an archive: `images export`.
+    #[command(alias = "export")]
+    Save(SaveImages),
     /// Make a container from an image and run it.
     Run(Box<Run>),
     /// List containers.
@@ -159,20 +167,11 @@ pub enum ImagesCommand {
         filter: Filter,
     },
     /// Read an OCI layout (tar or directory) or a `docker save` tar; `-` reads standard input.
-    Import {
-        /// File, directory, or `-`.
-        #[arg(value_hint = ValueHint::AnyPath)]
-        source: PathBuf,
-        /// Base name for images whose archive gives only a tag, or nothing.
-        #[arg(long)]
-        base_name: Option<String>,
-        /// Platform to take of an index [default: this host's].
-        #[arg(long)]
-        platform: Option<String>,
-        /// Do not unpack.
-        #[arg(long)]
-        no_unpack: bool,
-    },
+    #[command(alias = "load")]
+    Import(LoadImages),
+    /// Write images into an archive: an OCI layout (tar or directory), for docker too.
+    #[command(alias = "save")]
+    Export(SaveImages),
     /// Forget image names. Content that nothing names is collected later.
     #[command(alias = "remove")]
     Rm {

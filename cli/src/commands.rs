@@ -17,6 +17,7 @@ mod namespaces;
 mod pull;
 mod push;
 mod run;
+mod save;
 mod snapshots;
 mod sockets;
 mod transfers;
@@ -48,6 +49,8 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Push(options) => push::push(&context, &options).await,
         Command::Transfers(command) => transfers::transfers(&context, command).await,
         Command::Images(options) => images::images(&context, options).await,
+        Command::Load(options) => images::load(&context, &options).await,
+        Command::Save(options) => save::save(&context, &options).await,
         Command::Ps(options) => containers::ps(&context, &options).await,
         Command::Kill(options) => containers::kill(&context, &options).await,
         Command::Start(options) => lifecycle::start(&context, &options).await,

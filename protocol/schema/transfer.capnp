@@ -23,6 +23,10 @@ interface Transfers {
 
   pushObject @6 (request :ObjectRequest) -> (error :Common.Error, transfer :Transfer, id :UInt64);
   # One blob or manifest out of content.
+
+  exportArchive @7 (request :ExportRequest, sink :Common.ByteSink) -> (error :Common.Error, transfer :Transfer, id :UInt64);
+  # Writes an archive of images into the caller's sink. Its end is told to the sink only if every byte of it was right; an export ends with
+  # its reader. Errors: notFound (an image, a blob of it), failedPrecondition (docker's form for several platforms).
 }
 
 interface Transfer {
@@ -99,6 +103,19 @@ struct ImportRequest {
   # Base name for images whose archive gives only a tag, or nothing.
   platform @1 :Common.Platform;
   unpack @2 :Text;
+  allPlatforms @3 :Bool;
+  # Everything of an index that the archive holds.
+  digests @4 :Bool;
+  # The name `<name>@<digest>` for each image too.
+}
+
+struct ExportRequest {
+  images @0 :List(Text);
+  platforms @1 :List(Common.Platform);
+  # Of an index; none: the host's.
+  allPlatforms @2 :Bool;
+  docker @3 :Bool;
+  # With a manifest.json for docker.
 }
 
 enum PartStatus {

@@ -82,7 +82,7 @@ async fn both_ways(snapshotter: &str) {
         let image = bosun_tests::fixture::busybox_image().expect("an image");
         image.write_oci_tar(&mut archive, Some(IMAGE)).expect("an archive");
         let unpack = Some(snapshotter.to_owned());
-        let request = ImportRequest { base_name: None, platform: None, unpack };
+        let request = ImportRequest { unpack, ..ImportRequest::default() };
         let mut sink = namespace(&client).transfers().import(request).await.expect("begins");
         sink.write(Bytes::from(archive)).await.expect("writes");
         sink.finish().await.expect("ends").wait().await.expect("imports");

@@ -2,6 +2,7 @@
 
 mod access;
 mod adoption;
+mod archives;
 mod bad_input;
 mod cli;
 mod content;

@@ -69,8 +69,8 @@ pub async fn import(client: &Client) -> ImageName {
 pub async fn import_bytes(client: &Client, archive: Vec<u8>) -> bosun_types::Result<ImageName> {
     let request = ImportRequest {
         base_name: Some("test.local/imported".to_owned()),
-        platform: None,
         unpack: Some(SNAPSHOTTER_DEFAULT.to_owned()),
+        ..ImportRequest::default()
     };
     let mut import = namespace(client).transfers().import(request).await?;
     for chunk in archive.chunks(256 << 10) {

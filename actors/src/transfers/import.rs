@@ -1,9 +1,12 @@
 //! Importing an archive (IEX-2..6), and unpacking what is already here: the same layers code on local blobs.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use bosun_storage::image::import::{ImportOptions, Imported, read_archive};
+use bosun_storage::image::closure::{ClosureError, Member, Platforms, closure};
+use bosun_storage::image::import::{ImportOptions, Imported, ImportedImage, read_archive};
+use bosun_storage::image::media_type;
 use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
 use bosun_types::platform::Platform;
@@ -72,11 +75,12 @@ async fn run(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>)
     };
     if result.is_err() {
         work.remove_made().await?;
-        let written = imported
-            .map(|imported| imported.blobs.iter().map(|blob| blob.digest).collect())
-            .unwrap_or_default();
-        remove_unrecorded(work, written).await?;
     }
+    // Also after a success: platforms that nobody asked for have no row.
+    let written = imported.map(|imported| imported.blobs).unwrap_or_default();
+    let unrecorded = written.iter().map(|blob| blob.digest);
+    let unrecorded = unrecorded.filter(|digest| content::get(&work.core, &work.namespace, digest).is_err());
+    remove_unrecorded(work, unrecorded.collect()).await?;
     result
 }
 
@@ -112,35 +116,82 @@ async fn pump(
 }
 
 async fn finish(work: &Work, request: &ImportRequest, imported: &Imported) -> Result<Vec<ImageRecord>> {
-    let platform = request.platform.clone().unwrap_or_else(Platform::host);
-    let mut finished = Vec::new();
+    let mut recorded = Vec::new();
     for image in &imported.images {
-        let documents = local_documents(work, &image.target, &platform).await?;
-        let documents = vec![documents];
+        let names = names_of(image, request)?;
+        let (documents, others) = parts_of(work, request, image).await?;
         let layers = layers::all(work, &documents).await?;
-        finished.push(Finished {
-            names: image.names.clone(),
-            target: image.target.clone(),
-            labels: Labels::new(),
-            documents,
-            others: Vec::new(),
-            layers,
-        });
-        if imported.images.len() > 1 {
-            // Images of one archive share layers: commit each, so that the next finds them, and its locks are free.
-            let one = finished.pop().into_iter().collect();
-            record::commit(work, one, None).await?;
+        let (target, labels) = (image.target.clone(), Labels::new());
+        // Images of one archive share layers: each is committed, so that the next finds them, and its locks are free.
+        recorded.extend(
+            record::commit(work, vec![Finished { names, target, labels, documents, others, layers }], None)
+                .await?,
+        );
+    }
+    Ok(recorded)
+}
+
+/// The names of the archive, and with `digests` one by digest.
+fn names_of(image: &ImportedImage, request: &ImportRequest) -> Result<Vec<ImageName>> {
+    let mut names = image.names.clone();
+    if request.digests {
+        let bases: Vec<&str> = match &request.base_name {
+            Some(base) => vec![base.as_str()],
+            None => image.names.iter().map(|name| repository_of(name.as_str())).collect(),
+        };
+        for base in bases {
+            let name = ImageName::new(format!("{base}@{}", image.target.digest))?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
     }
-    if imported.images.len() == 1 {
-        return record::commit(work, finished, None).await;
-    }
-    imported
-        .images
-        .iter()
-        .flat_map(|image| &image.names)
-        .map(|name| images::get(&work.core, &work.namespace, name))
-        .collect()
+    Ok(names)
+}
+
+/// A name without tag and digest.
+fn repository_of(name: &str) -> &str {
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find(['@', ':']).map_or(name, |at| &name[..last + at])
+}
+
+/// What is unpacked of an image, and what else of it is kept: a checkpoint has files that are no layers, and an index other platforms.
+async fn parts_of(
+    work: &Work,
+    request: &ImportRequest,
+    image: &ImportedImage,
+) -> Result<(Vec<Documents>, Vec<(Descriptor, Vec<Digest>)>)> {
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let wanted =
+        if request.all_platforms { Platforms::All } else { Platforms::These(vec![platform.clone()]) };
+    let (content, target) = (work.core.content.clone(), image.target.clone());
+    let members = blocking(move || {
+        let has = |digest: &Digest| content.has_blob(digest);
+        let read = |digest: &Digest, most: usize| content.read_blob(digest, most);
+        closure(&target, &wanted, &has, &read).map_err(|error| match error {
+            ClosureError::Image(error) => Error::from(error),
+            ClosureError::Read(error) => Error::from(error),
+            error @ ClosureError::Missing { .. } => {
+                Error::failed_precondition(format!("image archive: {error}"))
+            }
+        })
+    })
+    .await?;
+    let is_image =
+        |member: &Member| member.kind == "config" && media_type::is_config(&member.descriptor.media_type);
+    let documents = if members.iter().any(is_image) {
+        match local_documents(work, &image.target, &platform).await {
+            // Of all platforms this host's need not be one.
+            Err(error) if request.all_platforms && error.class == ErrorClass::NotFound => Vec::new(),
+            documents => vec![documents?],
+        }
+    } else {
+        Vec::new()
+    };
+    let unpacked: BTreeSet<Digest> =
+        documents.iter().flat_map(Documents::blobs).map(|blob| blob.digest).collect();
+    let others = members.into_iter().filter(|member| !unpacked.contains(&member.descriptor.digest));
+    Ok((documents, others.map(|member| (member.descriptor, member.children)).collect()))
 }
 
 /// From content only. What an archive does not hold, and its manifest needs, is an error that names it.
@@ -153,7 +204,7 @@ async fn local_documents(work: &Work, target: &Descriptor, platform: &Platform) 
     .await
 }
 
-/// Blobs of a failed import that no namespace has. In the writer of content, as a deletion: a commit that names one of them comes before and
+/// Blobs of an import that no namespace has. In the writer of content, as a deletion: a commit that names one of them comes before and
 /// keeps it, or after and sees that it is gone.
 async fn remove_unrecorded(work: &Work, written: Vec<Digest>) -> Result<()> {
     if written.is_empty() {

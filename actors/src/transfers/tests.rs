@@ -168,8 +168,8 @@ impl World {
     fn import_request(&self) -> ImportRequest {
         ImportRequest {
             base_name: Some("base/name".to_owned()),
-            platform: None,
             unpack: Some(self.overlay.name().to_owned()),
+            ..ImportRequest::default()
         }
     }
 

@@ -8,8 +8,8 @@ use bosun_types::platform::Platform;
 use bosun_types::transfer::ImportRequest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::pull;
-use crate::arguments::{Filter, Images, ImagesCommand};
+use super::{pull, save};
+use crate::arguments::{Filter, Images, ImagesCommand, LoadImages};
 use crate::context::Context;
 use crate::output;
 
@@ -21,14 +21,8 @@ pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
     match options.command {
         None => list(context, options.quiet, &options.filter).await,
         Some(ImagesCommand::Ls { quiet, filter }) => list(context, quiet, &filter).await,
-        Some(ImagesCommand::Import { source, base_name, platform, no_unpack }) => {
-            let request = ImportRequest {
-                base_name,
-                platform: platform.as_deref().map(Platform::parse).transpose()?,
-                unpack: pull::unpack(no_unpack, None),
-            };
-            import(context, &source, request).await
-        }
+        Some(ImagesCommand::Import(options)) => load(context, &options).await,
+        Some(ImagesCommand::Export(options)) => save::save(context, &options).await,
         Some(ImagesCommand::Rm { names }) => {
             for name in names {
                 context.namespace().images().delete(ImageName::new(name.as_str())?).await?;
@@ -62,6 +56,18 @@ async fn list(context: &Context, quiet: bool, filter: &Filter) -> anyhow::Result
         .collect();
     output::table(&["NAME", "DIGEST", "TYPE", "AGE"], &rows);
     Ok(())
+}
+
+/// Reads an archive, as the words say.
+pub async fn load(context: &Context, options: &LoadImages) -> anyhow::Result<()> {
+    let request = ImportRequest {
+        base_name: options.base_name.clone(),
+        platform: options.platform.as_deref().map(Platform::parse).transpose()?,
+        unpack: pull::unpack(options.no_unpack, options.snapshotter.as_deref()),
+        all_platforms: options.all_platforms,
+        digests: options.digests,
+    };
+    import(context, &options.source, request).await
 }
 
 /// Streams the archive; a directory is packed on the fly.

@@ -1,6 +1,7 @@
 //! Pulls, pushes and imports: they run in the daemon; a client begins, follows and cancels them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bosun_filter::Filters;
 use bosun_protocol::common_capnp::byte_sink;
@@ -8,7 +9,7 @@ use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, transfer_capnp};
 use bosun_types::image::ImageRecord;
 use bosun_types::transfer::{
-    Credential, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress,
+    Credential, ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress,
 };
 use bosun_types::{Error, NamespaceName, Result};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::driver::Driver;
 use crate::failure::{Failure, answer, results};
 use crate::incoming::{Feed, Incoming, follow};
 use crate::session::Session;
+use crate::sink::Sink;
 use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
 
 /// The transfers of one namespace.
@@ -105,6 +107,26 @@ impl Transfers {
             })
             .await?;
         Ok(Import { transfer: self.get(id), chunks: chunk_sender, done, failed: None })
+    }
+
+    /// Begins an export: the bytes of an archive with these images. It ends with its reader.
+    pub async fn export(&self, request: ExportRequest) -> Result<Export> {
+        let namespace = self.namespace.clone();
+        let (items, receiver) = mpsc::channel(CHUNKS_BUFFERED_MAX);
+        let sink = Sink::new(items);
+        let ended = sink.ended();
+        let id = self
+            .driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).transfers.export_archive_request();
+                request.write(call.get().init_request());
+                call.get().set_sink(capnp_rpc::new_client(sink));
+                answer!(results, call);
+                session.hold_transfer(&namespace, results.get_id(), results.get_transfer()?);
+                Ok(results.get_id())
+            })
+            .await?;
+        Ok(Export { transfer: self.get(id), bytes: Incoming::new(receiver), ended })
     }
 
     /// Those that the daemon knows of: under way and recent.
@@ -223,6 +245,36 @@ impl Feed for Watch {
             return Ok((Vec::new(), end));
         }
         Ok((vec![TransferProgress::read(results.get_progress()?)?], end))
+    }
+}
+
+/// An export that is being read. Dropping it ends the export.
+pub struct Export {
+    transfer: Transfer,
+    bytes: Incoming<Bytes>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Export {
+    /// The transfer, to follow.
+    pub fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    /// The next part of the archive; `None` once all of it came, and every blob in it was right.
+    ///
+    /// # Errors
+    /// Why the export failed; what came so far is of no use.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(chunk) = self.bytes.next().await {
+            return chunk.map(Some);
+        }
+        if self.ended.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        self.transfer.wait().await?;
+        Err(Error::unavailable("the connection was lost before the end of the archive")
+            .with_hint("try again"))
     }
 }
 

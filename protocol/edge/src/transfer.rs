@@ -11,7 +11,7 @@ use bosun_protocol::convert::{length, write_list};
 use bosun_protocol::limits::CHUNK_BYTES_MAX;
 use bosun_protocol::transfer_capnp::{progress_cursor, transfer, transfers};
 use bosun_types::transfer::{
-    ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress, TransferState,
+    ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress, TransferState,
 };
 use bytes::Bytes;
 use capnp_rpc::new_client;
@@ -119,6 +119,28 @@ impl transfers::Server for Transfers {
         })
     }
 
+    async fn export_archive(
+        self: Rc<Self>,
+        params: transfers::ExportArchiveParams,
+        mut results: transfers::ExportArchiveResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let request = ExportRequest::read(params.get_request()?)?;
+            let sink = params.get_sink()?;
+            let (transfer, bytes) = handle.export(&request).await?;
+            Ok((transfer, bytes, sink))
+        };
+        let outcome = self.held.call("transfer.export", work).await?;
+        reply!(results, outcome, |(handle, bytes, sink), out| {
+            tokio::task::spawn_local(send_archive(handle.clone(), bytes, sink));
+            out.set_id(handle.id());
+            out.set_transfer(new_client(Transfer { held, handle }));
+        })
+    }
+
     async fn list(
         self: Rc<Self>,
         params: transfers::ListParams,
@@ -150,6 +172,24 @@ impl transfers::Server for Transfers {
         };
         let outcome = self.held.call("transfer.get", work).await?;
         reply!(results, outcome, |handle, out| out.set_transfer(new_client(Transfer { held, handle })))
+    }
+}
+
+/// An archive into the client's sink, as fast as its window allows. When the client leaves, dropping the bytes ends the export.
+async fn send_archive(handle: TransferHandle, mut bytes: mpsc::Receiver<Bytes>, sink: byte_sink::Client) {
+    while let Some(chunk) = bytes.recv().await {
+        let mut request = sink.write_request();
+        request.get().set_bytes(&chunk);
+        if let Err(error) = request.send().await {
+            tracing::debug!(%error, "the reader of an export has left");
+            return;
+        }
+    }
+    // Without an end the client knows that the archive is not whole, and asks the transfer why.
+    if handle.wait().await.is_ok()
+        && let Err(error) = sink.end_request().send().promise.await
+    {
+        tracing::debug!(%error, "the reader of an export has left");
     }
 }
 

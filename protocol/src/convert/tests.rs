@@ -20,8 +20,8 @@ use bosun_types::task::{
     TaskRequest,
 };
 use bosun_types::transfer::{
-    Credential, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms, PullRequest, PushRequest,
-    TransferKind, TransferProgress, TransferState,
+    Credential, ExportRequest, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms,
+    PullRequest, PushRequest, TransferKind, TransferProgress, TransferState,
 };
 use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, TreeNode};
 use bosun_types::user_namespace::{IdRange, Ownership, UserNamespace};
@@ -393,7 +393,18 @@ fn transfers_round_trip() {
     let one = bosun_types::Digest::from_bytes([7; 32]);
     round_trips(ObjectRequest { reference, digest: one, media_type: "x/y".into(), plain_http: true });
     round_trips(Credential { user: "u".into(), secret: "s".into() });
-    round_trips(ImportRequest { base_name: Some("x".into()), platform: None, unpack: None });
+    round_trips(ImportRequest {
+        base_name: Some("x".into()),
+        platform: None,
+        unpack: None,
+        all_platforms: true,
+        digests: true,
+    });
+    for platforms in
+        [Platforms::Host, Platforms::Only(vec![Platform::new("linux", "arm", "v7")]), Platforms::All]
+    {
+        round_trips(ExportRequest { images: vec![id("r.local/a:1")], platforms, docker: true });
+    }
     let parts = [
         PartStatus::Waiting,
         PartStatus::Downloading,

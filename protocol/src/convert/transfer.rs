@@ -3,15 +3,15 @@
 use bosun_types::platform::Platform;
 use bosun_types::reference::Reference;
 use bosun_types::transfer::{
-    Credential, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms, PullRequest, PushRequest,
-    TransferKind, TransferProgress, TransferState,
+    Credential, ExportRequest, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms,
+    PullRequest, PushRequest, TransferKind, TransferProgress, TransferState,
 };
-use bosun_types::{Error, Result};
+use bosun_types::{Error, ImageName, Result};
 
 use super::common::enum_both_ways;
 use super::{
     Sound, Wire, length, pair_count, read_list, read_optional_parsed, read_optional_text, read_pairs,
-    read_parsed, read_text, write_list, write_pairs,
+    read_parsed, read_text, read_texts, write_list, write_pairs, write_texts,
 };
 use crate::transfer_capnp as wire;
 
@@ -73,6 +73,14 @@ fn read_platform(
     if given { Platform::read(field.sound()?).map(Some) } else { Ok(None) }
 }
 
+fn platforms_of(all: bool, platforms: Vec<Platform>) -> Platforms {
+    match (all, platforms.is_empty()) {
+        (true, _) => Platforms::All,
+        (false, true) => Platforms::Host,
+        (false, false) => Platforms::Only(platforms),
+    }
+}
+
 impl Wire for PullRequest {
     type Struct = wire::pull_request::Owned;
 
@@ -94,15 +102,9 @@ impl Wire for PullRequest {
     }
 
     fn read(from: wire::pull_request::Reader<'_>) -> Result<Self> {
-        let platforms: Vec<Platform> = read_list(from.get_platforms())?;
-        let platforms = match (from.get_all_platforms(), platforms.is_empty()) {
-            (true, _) => Platforms::All,
-            (false, true) => Platforms::Host,
-            (false, false) => Platforms::Only(platforms),
-        };
         Ok(Self {
             reference: Reference::parse(&read_text(from.get_reference())?)?,
-            platforms,
+            platforms: platforms_of(from.get_all_platforms(), read_list(from.get_platforms())?),
             unpack: read_optional_text(from.has_unpack(), from.get_unpack())?,
             plain_http: from.get_plain_http(),
             labels: read_pairs(from.get_labels())?,
@@ -168,6 +170,8 @@ impl Wire for ImportRequest {
         if let Some(snapshotter) = &self.unpack {
             to.set_unpack(snapshotter.as_str());
         }
+        to.set_all_platforms(self.all_platforms);
+        to.set_digests(self.digests);
     }
 
     fn read(from: wire::import_request::Reader<'_>) -> Result<Self> {
@@ -175,6 +179,34 @@ impl Wire for ImportRequest {
             base_name: read_optional_text(from.has_base_id(), from.get_base_id())?,
             platform: read_platform(from.has_platform(), from.get_platform())?,
             unpack: read_optional_text(from.has_unpack(), from.get_unpack())?,
+            all_platforms: from.get_all_platforms(),
+            digests: from.get_digests(),
+        })
+    }
+}
+
+impl Wire for ExportRequest {
+    type Struct = wire::export_request::Owned;
+
+    fn write(&self, mut to: wire::export_request::Builder<'_>) {
+        let images: Vec<String> = self.images.iter().map(ToString::to_string).collect();
+        write_texts(&images, to.reborrow().init_images(length(&images)));
+        match &self.platforms {
+            Platforms::Host => {}
+            Platforms::Only(platforms) => {
+                write_list(platforms, to.reborrow().init_platforms(length(platforms)));
+            }
+            Platforms::All => to.set_all_platforms(true),
+        }
+        to.set_docker(self.docker);
+    }
+
+    fn read(from: wire::export_request::Reader<'_>) -> Result<Self> {
+        let images: Vec<String> = read_texts(from.get_images())?;
+        Ok(Self {
+            images: images.into_iter().map(ImageName::new).collect::<Result<_>>()?,
+            platforms: platforms_of(from.get_all_platforms(), read_list(from.get_platforms())?),
+            docker: from.get_docker(),
         })
     }
 }

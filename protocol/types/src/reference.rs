@@ -41,6 +41,8 @@ impl Reference {
         }
         let (host, rest) = text.split_once('/').ok_or_else(|| refuse("a host is required"))?;
         let host_ok = !host.is_empty()
+            && !host.starts_with('.')
+            && !host.contains("..")
             && host
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));

@@ -94,7 +94,7 @@ impl std::fmt::Debug for Credential {
 }
 
 /// An image archive to read (IEX-2, IEX-6): OCI layout or `docker save`, as a tar stream, plain or compressed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportRequest {
     /// Base name for images whose archive gives only a tag or nothing (IEX-3).
     pub base_name: Option<String>,
@@ -102,6 +102,21 @@ pub struct ImportRequest {
     pub platform: Option<Platform>,
     /// Unpack into this snapshotter; `None`: fetch only.
     pub unpack: Option<String>,
+    /// Keep what the archive holds of every platform; unpacked is what this host, or `platform`, can run.
+    pub all_platforms: bool,
+    /// Give each image the name `<name>@<digest>` too.
+    pub digests: bool,
+}
+
+/// Images to write into an archive (IEX-1, IEX-6): an OCI layout as a tar stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportRequest {
+    /// Which, by name.
+    pub images: Vec<ImageName>,
+    /// Which images of an index.
+    pub platforms: Platforms,
+    /// With a `manifest.json` that docker reads; each image must then have one manifest for the platform.
+    pub docker: bool,
 }
 
 /// How one part of a transfer stands (CLI-14).
