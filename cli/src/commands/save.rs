@@ -36,9 +36,8 @@ pub async fn save(context: &Context, options: &SaveImages) -> anyhow::Result<()>
     let mut place = Place::open(&options.output).await?;
     let (copied, followed) =
         tokio::join!(place.take(export), pull::follow(&transfer, options.quiet || context.json));
-    // What the transfer says of its own failure is better than our broken pipe.
-    let images = followed.and_then(|images| copied.map(|()| images));
-    let images = match images {
+    // Our own failure ends the transfer, and the transfer's own reaches us through the bytes: the first is the cause.
+    let images = match copied.and(followed) {
         Ok(images) => images,
         Err(error) => {
             place.discard().await;
