@@ -22,7 +22,7 @@ pub use self::filter::Filter;
 pub use self::lifecycle::{Restart, Start, Stop};
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
 pub use self::registry::{Fetch, FetchObject, Pull, Push, PushObject, RegistryAccess, TransfersCommand};
-pub use self::snapshots::{Snapshots, SnapshotsCommand};
+pub use self::snapshots::{New as NewSnapshot, Snapshots, SnapshotsCommand};
 
 /// Run and supervise containers with bosund.
 #[derive(Parser)]

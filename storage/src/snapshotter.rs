@@ -10,6 +10,7 @@ use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotKind, Usage};
 use bosun_types::user_namespace::IdMaps;
 
+mod btrfs;
 #[cfg(test)]
 mod conformance;
 mod copy;
@@ -17,6 +18,7 @@ mod native;
 mod overlay;
 mod place;
 
+pub use btrfs::Btrfs;
 pub use native::Native;
 pub use overlay::Overlay;
 

@@ -11,7 +11,7 @@ use bosun_types::task::{ExecProcess, ExecRequest, ExitStatus};
 use bosun_types::{ContainerId, ExecId, Result};
 use sha2::Digest as _;
 
-async fn started() -> (World, Daemon, Client) {
+pub(super) async fn started() -> (World, Daemon, Client) {
     let world = World::new();
     let daemon = world.start();
     let client = world.client().await;
@@ -19,7 +19,7 @@ async fn started() -> (World, Daemon, Client) {
     (world, daemon, client)
 }
 
-fn options(request: &mut ContainerRequest) -> &mut SpecOptions {
+pub(super) fn options(request: &mut ContainerRequest) -> &mut SpecOptions {
     match &mut request.spec {
         SpecRequest::Build(options) => options,
         SpecRequest::Json(_) => unreachable!("shell builds"),
@@ -27,7 +27,7 @@ fn options(request: &mut ContainerRequest) -> &mut SpecOptions {
 }
 
 /// Runs it to its end; its output and how it ended. Nothing of it is left.
-async fn output(client: &Client, container: ContainerRequest) -> Result<(String, ExitStatus)> {
+pub(super) async fn output(client: &Client, container: ContainerRequest) -> Result<(String, ExitStatus)> {
     let id = container.id.clone();
     let exit = namespace(client).run(RunRequest { container, task: logged() }).await?.wait().await?;
     let text = log_of(client, id.as_str()).await;
@@ -37,14 +37,14 @@ async fn output(client: &Client, container: ContainerRequest) -> Result<(String,
     Ok((text, exit))
 }
 
-async fn said(client: &Client, command: &str, change: impl FnOnce(&mut SpecOptions)) -> String {
+pub(super) async fn said(client: &Client, command: &str, change: impl FnOnce(&mut SpecOptions)) -> String {
     let mut request = shell("subject", command);
     change(options(&mut request));
     output(client, request).await.expect("runs").0
 }
 
 /// The value of a line of /proc/self/status.
-fn status<'a>(text: &'a str, key: &str) -> &'a str {
+pub(super) fn status<'a>(text: &'a str, key: &str) -> &'a str {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("no {key} in {text}")).trim()
 }
@@ -246,7 +246,7 @@ async fn cve_2019_5736_the_programs_that_make_containers_cannot_be_written_from_
 }
 
 /// A root directory of the test's own, changed by `change`, and a request that runs in it.
-fn in_directory(
+pub(super) fn in_directory(
     world: &World,
     name: &str,
     command: &str,

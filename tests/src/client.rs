@@ -8,7 +8,7 @@ use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
 use bosun_types::task::{ProcessStatus, TaskRequest};
 use bosun_types::transfer::ImportRequest;
-use bosun_types::{ContainerId, ImageName, NamespaceName};
+use bosun_types::{ContainerId, ErrorClass, ImageName, NamespaceName};
 use bytes::Bytes;
 
 use crate::invariants::{Expected, SNAPSHOTTERS, violations};
@@ -153,7 +153,12 @@ pub async fn expected(client: &Client) -> Expected {
             }
         }
         for snapshotter in SNAPSHOTTERS {
-            let count = namespace.snapshots(snapshotter).list().await.expect("lists").len();
+            let count = match namespace.snapshots(snapshotter).list().await {
+                Ok(all) => all.len(),
+                // There is no btrfs on this host.
+                Err(error) if error.class == ErrorClass::InvalidArgument => continue,
+                Err(error) => panic!("{snapshotter}: {error}"),
+            };
             *expected.snapshots.entry(snapshotter.to_owned()).or_default() += count;
         }
         expected

@@ -13,7 +13,7 @@ use bosun_actors::registry::RealRegistry;
 use bosun_edge::{Edge, EdgeHandle, EdgeOptions};
 use bosun_storage::content::ContentStore;
 use bosun_storage::snapshotter::Snapshotter;
-use bosun_storage::snapshotter::{Native, Overlay};
+use bosun_storage::snapshotter::{Btrfs, Native, Overlay};
 use bosun_storage::store::{Store, StoreHealth, StoreOptions};
 use futures::future::BoxFuture;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -65,7 +65,8 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let snapshots = config.root.join("snapshots");
     let overlay = Overlay::open(&snapshots.join("overlayfs")).map_err(bosun_types::Error::from)?;
     let native = Native::open(&snapshots.join("native")).map_err(bosun_types::Error::from)?;
-    let snapshotters: Vec<Arc<dyn Snapshotter>> = vec![Arc::new(overlay), Arc::new(native)];
+    let mut snapshotters: Vec<Arc<dyn Snapshotter>> = vec![Arc::new(overlay), Arc::new(native)];
+    snapshotters.extend(btrfs(&snapshots.join("btrfs")));
     let daemon = Daemon::start(DaemonOptions {
         root: config.root.clone(),
         state: config.state.clone(),
@@ -150,6 +151,19 @@ fn directory(path: &Path, wanted: u32) -> anyhow::Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))?;
     }
     Ok(())
+}
+
+/// Where there is a btrfs, and only there. One that is not mounted hides its snapshots, which is said; nothing is concluded about them.
+fn btrfs(root: &Path) -> Option<Arc<dyn Snapshotter>> {
+    match Btrfs::open(root) {
+        Ok(btrfs) => Some(Arc::new(btrfs)),
+        Err(error) if root.exists() => {
+            let error = bosun_types::Error::from(error);
+            tracing::error!(%error, "the btrfs snapshotter cannot be used; is its file system mounted?");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// `bosun-shim`: as configured, else beside us, else from PATH.

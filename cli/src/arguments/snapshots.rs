@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueHint};
 /// List and manage snapshots.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun snapshots\n  bosun snapshots diff web\n  bosun snapshots diff web --media-type application/vnd.oci.image.layer.v1.tar -o changes.tar\n  bosun snapshots prepare empty\n  bosun snapshots apply empty sha256:…"
+    after_help = "EXAMPLES:\n  bosun snapshots\n  bosun snapshots tree\n  bosun snapshots usage web\n  bosun snapshots view look sha256:…\n  bosun snapshots mounts /mnt look | sh\n  bosun snapshots diff web\n  bosun snapshots diff web --media-type application/vnd.oci.image.layer.v1.tar -o changes.tar\n  bosun snapshots prepare empty\n  bosun snapshots apply empty sha256:…"
 )]
 pub struct Snapshots {
     /// What to do [default: ls].
@@ -26,11 +26,38 @@ pub enum SnapshotsCommand {
     #[command(alias = "list")]
     Ls,
     /// Make a writable snapshot.
-    Prepare {
-        /// Its key.
+    Prepare(New),
+    /// Make a read-only look at a committed snapshot.
+    View(New),
+    /// Print the commands that mount a writable snapshot or a view.
+    Mounts {
+        /// Where to mount it.
+        target: String,
+        /// The snapshot.
         key: String,
-        /// The committed snapshot it begins as [default: nothing].
-        parent: Option<String>,
+    },
+    /// Show a snapshot's record as JSON.
+    Info {
+        /// The snapshot.
+        key: String,
+    },
+    /// Set labels; one without a value is removed. Prints those that there are then.
+    Label {
+        /// The snapshot.
+        key: String,
+        /// KEY=VALUE, or KEY= to remove.
+        #[arg(required = true)]
+        labels: Vec<String>,
+    },
+    /// Show every snapshot below its parent.
+    Tree,
+    /// Show what snapshots use on disk, each without its parents. Of a writable one it is measured now.
+    Usage {
+        /// Their keys [default: all].
+        keys: Vec<String>,
+        /// In bytes.
+        #[arg(short, long)]
+        bytes: bool,
     },
     /// Make a writable snapshot immutable under a name.
     Commit {
@@ -38,6 +65,9 @@ pub enum SnapshotsCommand {
         target: String,
         /// The writable snapshot.
         key: String,
+        /// Label of what is committed, KEY=VALUE; repeatable.
+        #[arg(short, long)]
+        label: Vec<String>,
     },
     /// Remove snapshots that have no children.
     #[command(alias = "remove")]
@@ -78,4 +108,19 @@ pub enum SnapshotsCommand {
         #[arg(long, default_value = "application/vnd.oci.image.layer.v1.tar")]
         media_type: String,
     },
+}
+
+/// A snapshot to make.
+#[derive(Args)]
+pub struct New {
+    /// Its key.
+    pub key: String,
+    /// The committed snapshot it begins as [default: nothing].
+    pub parent: Option<String>,
+    /// Label, KEY=VALUE; repeatable.
+    #[arg(short, long)]
+    pub label: Vec<String>,
+    /// Print the commands that mount it there, instead of its key.
+    #[arg(short, long, value_name = "DIRECTORY")]
+    pub target: Option<String>,
 }

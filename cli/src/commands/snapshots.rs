@@ -1,17 +1,20 @@
-//! `bosun snapshots`: list, prepare, commit, remove; layers of their changes.
+//! `bosun snapshots`: make, commit, show, remove; layers of their changes.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use bosun_types::content::Descriptor;
 use bosun_types::diff::DiffRequest;
+use bosun_types::mount::Mount;
 use bosun_types::snapshot::SnapshotKind;
-use bosun_types::{Digest, Labels, SnapshotKey};
+use bosun_types::{Digest, SnapshotKey};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use crate::arguments::{Snapshots, SnapshotsCommand};
+use crate::arguments::{NewSnapshot as New, Snapshots, SnapshotsCommand};
 use crate::context::{self, Context};
 use crate::output;
+
+mod looks;
 
 /// Does what the words say.
 pub async fn snapshots(context: &Context, options: Snapshots) -> anyhow::Result<()> {
@@ -19,17 +22,37 @@ pub async fn snapshots(context: &Context, options: Snapshots) -> anyhow::Result<
     let key = |text: &str| SnapshotKey::new(text);
     match options.command.unwrap_or(SnapshotsCommand::Ls) {
         SnapshotsCommand::Ls => list(context, &snapshots).await,
-        SnapshotsCommand::Prepare { key: name, parent } => {
-            let parent = parent.as_deref().map(key).transpose()?;
-            let mounts = snapshots.prepare(key(&name)?, parent, Labels::new()).await?;
+        SnapshotsCommand::Tree => looks::tree(context, &snapshots).await,
+        SnapshotsCommand::Info { key: name } => output::json(&snapshots.stat(key(&name)?).await?),
+        SnapshotsCommand::Mounts { target, key: name } => {
+            looks::mounts(context, &snapshots.mounts(key(&name)?).await?, &target)
+        }
+        SnapshotsCommand::Usage { keys, bytes } => {
+            let keys = keys.iter().map(|name| key(name)).collect::<Result<_, _>>()?;
+            looks::usage(context, &snapshots, keys, bytes).await
+        }
+        SnapshotsCommand::Prepare(new) => {
+            let (parent, labels) =
+                (new.parent.as_deref().map(key).transpose()?, context::labels(&new.label)?);
+            let mounts = snapshots.prepare(key(&new.key)?, parent, labels).await?;
+            made(context, &new, &mounts)
+        }
+        SnapshotsCommand::View(new) => {
+            let (parent, labels) =
+                (new.parent.as_deref().map(key).transpose()?, context::labels(&new.label)?);
+            let mounts = snapshots.view(key(&new.key)?, parent, labels).await?;
+            made(context, &new, &mounts)
+        }
+        SnapshotsCommand::Label { key: name, labels } => {
+            let record = snapshots.update_labels(key(&name)?, context::labels(&labels)?, false).await?;
             if context.json {
-                return output::json(&mounts);
+                return output::json(&record.labels);
             }
-            output::line(name);
+            record.labels.iter().for_each(|(key, value)| output::line(format!("{key}={value}")));
             Ok(())
         }
-        SnapshotsCommand::Commit { target, key: name } => {
-            snapshots.commit(key(&target)?, key(&name)?, Labels::new()).await?;
+        SnapshotsCommand::Commit { target, key: name, label } => {
+            snapshots.commit(key(&target)?, key(&name)?, context::labels(&label)?).await?;
             output::line(target);
             Ok(())
         }
@@ -40,6 +63,29 @@ pub async fn snapshots(context: &Context, options: Snapshots) -> anyhow::Result<
             }
             Ok(())
         }
+        layer => layers(context, &snapshots, layer).await,
+    }
+}
+
+fn made(context: &Context, new: &New, mounts: &[Mount]) -> anyhow::Result<()> {
+    match &new.target {
+        Some(target) => looks::mounts(context, mounts, target),
+        None if context.json => output::json(&mounts),
+        None => {
+            output::line(&new.key);
+            Ok(())
+        }
+    }
+}
+
+/// Layers of snapshots' changes.
+async fn layers(
+    context: &Context,
+    snapshots: &bosun_client::Snapshots,
+    command: SnapshotsCommand,
+) -> anyhow::Result<()> {
+    let key = |text: &str| SnapshotKey::new(text);
+    match command {
         SnapshotsCommand::Diff { key: right, from, media_type, reference, label, output } => {
             let request = DiffRequest {
                 left: from.as_deref().map(key).transpose()?,
@@ -66,6 +112,7 @@ pub async fn snapshots(context: &Context, options: Snapshots) -> anyhow::Result<
             output::line(applied.digest.to_string());
             Ok(())
         }
+        _ => anyhow::bail!("no word about layers"),
     }
 }
 

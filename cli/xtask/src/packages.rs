@@ -32,6 +32,7 @@ pub const TEST: &[Package] = &[
     Package { name: "openssl", proof: &["/usr/bin/openssl"] },
     Package { name: "libarchive-tools", proof: &["/usr/bin/bsdtar"] },
     Package { name: "skopeo", proof: &["/usr/bin/skopeo"] },
+    Package { name: "btrfs-progs", proof: &["/usr/bin/mkfs.btrfs", "/usr/sbin/mkfs.btrfs"] },
 ];
 
 /// For the bench: the peers.

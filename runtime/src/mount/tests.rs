@@ -108,3 +108,23 @@ fn mnt_5_leftovers_are_taken_at_the_next_start() {
     unmount(&path).unwrap();
     assert!(ensure_no_temporary(state.path()).is_empty());
 }
+
+#[test]
+fn mnt_4_a_busy_mount_is_tried_for_a_while_and_all_that_is_stacked_comes_off() {
+    let (_directory, base) = tree();
+    let target = tempfile::tempdir().unwrap();
+    let bind = [mount_of("bind", &base, &["bind"])];
+    for _ in 0..3 {
+        perform(&bind, target.path()).unwrap();
+    }
+    let held = fs::File::open(target.path().join("lower1/one")).unwrap();
+    let begin = std::time::Instant::now();
+    let error = unmount(target.path()).expect_err("it is in use");
+    assert!(begin.elapsed() >= UNMOUNT_PAUSE * (u32::try_from(UNMOUNT_TRIES).unwrap() - 1));
+    assert!(error.to_string().contains("unmount"), "{error}");
+    drop(held);
+    unmount(target.path()).unwrap();
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(target.path().to_str().unwrap()));
+    unmount(target.path()).unwrap();
+    unmount(&target.path().join("not there")).unwrap();
+}

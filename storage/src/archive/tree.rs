@@ -10,7 +10,7 @@ use bosun_types::snapshot::Usage;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, RenameFlags, renameat2};
-use nix::sys::stat::{SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::path::c_string;
@@ -98,39 +98,72 @@ fn move_up(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, moved: &mut u
 
 /// Disk use of a directory and everything in it; hard links count once (SNP-10).
 pub(crate) fn usage(directory: OwnedFd) -> nix::Result<Usage> {
+    usage_above(directory, None)
+}
+
+/// The same of what is not, unchanged, in `below` under the same name: what a tree has of its own that began as a
+/// snapshot of another, with the same inode numbers.
+pub(crate) fn usage_above(directory: OwnedFd, below: Option<OwnedFd>) -> nix::Result<Usage> {
     let mut usage = Usage::default();
     let mut seen: HashSet<(u64, u64)> = HashSet::new();
     let top = fstat(&directory)?;
-    add(&mut usage, top.st_blocks);
+    let top_below = below.as_ref().map(fstat).transpose()?;
+    if !top_below.is_some_and(|below| is_same(&top, &below)) {
+        add(&mut usage, top.st_blocks);
+    }
     // A directory stays open only while it has children that wait.
-    let mut waiting: Vec<(Rc<OwnedFd>, CString)> = Vec::new();
-    let mut next = Some(Rc::new(directory));
-    while let Some(directory) = next.take() {
-        for (name, _) in list(directory.as_fd())? {
-            let stat = match fstatat(&*directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+    let mut waiting: Vec<(Rc<Pair>, CString)> = Vec::new();
+    let mut next = Some(Rc::new(Pair { directory, below }));
+    while let Some(pair) = next.take() {
+        for (name, _) in list(pair.directory.as_fd())? {
+            let stat = match fstatat(&pair.directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
                 // A running container may remove files while it is measured.
                 Err(Errno::ENOENT) => continue,
                 other => other?,
             };
+            let is_shared = pair.below_of(&name).is_some_and(|below| is_same(&stat, &below));
             if file_type(&stat) == SFlag::S_IFDIR {
-                waiting.push((Rc::clone(&directory), name));
+                waiting.push((Rc::clone(&pair), name));
             } else if stat.st_nlink > 1 && !seen.insert((stat.st_dev, stat.st_ino)) {
                 continue;
             }
-            add(&mut usage, stat.st_blocks);
+            if !is_shared {
+                add(&mut usage, stat.st_blocks);
+            }
         }
-        drop(directory);
+        drop(pair);
         while next.is_none()
             && let Some((parent, name)) = waiting.pop()
         {
-            next = match open_child_directory(parent.as_fd(), &name) {
-                Ok(child) => Some(Rc::new(child)),
+            next = match open_child_directory(parent.directory.as_fd(), &name) {
+                Ok(directory) => {
+                    let below = parent.below.as_ref();
+                    let below = below.and_then(|below| open_child_directory(below.as_fd(), &name).ok());
+                    Some(Rc::new(Pair { directory, below }))
+                }
                 Err(Errno::ENOENT | Errno::ENOTDIR) => None,
                 Err(error) => return Err(error),
             };
         }
     }
     Ok(usage)
+}
+
+/// A directory, and the one that it began as.
+struct Pair {
+    directory: OwnedFd,
+    below: Option<OwnedFd>,
+}
+
+impl Pair {
+    fn below_of(&self, name: &CStr) -> Option<FileStat> {
+        fstatat(self.below.as_ref()?, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
+    }
+}
+
+/// Every change of a file or its metadata changes its ctime.
+fn is_same(one: &FileStat, other: &FileStat) -> bool {
+    (one.st_ino, one.st_ctime, one.st_ctime_nsec) == (other.st_ino, other.st_ctime, other.st_ctime_nsec)
 }
 
 fn add(usage: &mut Usage, blocks: i64) {

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use bosun_types::ErrorClass;
 use bosun_types::snapshot::SnapshotKind::{Active, Committed, View};
+use bosun_types::user_namespace::{IdMaps, IdRange};
 use nix::mount::{MntFlags, umount2};
 
+use super::btrfs::tests::Disk;
 use super::overlay::tests::perform;
-use super::{Native, Overlay, Snapshotter};
+use super::{Btrfs, Native, Overlay, Snapshotter};
 
 /// Shows a snapshot to `look`, and hides it again.
 fn shown<T>(
@@ -29,10 +31,11 @@ fn shown<T>(
 }
 
 fn each(check: impl Fn(&dyn Snapshotter)) {
-    let root = tempfile::tempdir().unwrap();
-    let snapshotters: [Box<dyn Snapshotter>; 2] = [
+    let (root, disk) = (tempfile::tempdir().unwrap(), Disk::new());
+    let snapshotters: [Box<dyn Snapshotter>; 3] = [
         Box::new(Overlay::open(&root.path().join("overlayfs")).unwrap()),
         Box::new(Native::open(&root.path().join("native")).unwrap()),
+        Box::new(Btrfs::open(&disk.path().join("btrfs")).unwrap()),
     ];
     for snapshotter in snapshotters {
         println!("{}", snapshotter.name());
@@ -139,5 +142,114 @@ fn snp_24_every_step_may_be_repeated_and_leaves_nothing() {
         }
         assert_eq!(it.directories().unwrap(), [0_u64; 0]);
         assert_eq!(it.usage(1, &[]).expect_err("gone").class(), ErrorClass::NotFound);
+    });
+}
+
+/// What a child does to files that are its parent's, one word of SNP-24 after the other.
+#[test]
+fn snp_24_children_change_move_and_replace_what_their_parents_have() {
+    each(|it| {
+        it.ensure_directory(1, &[], Active).unwrap();
+        shown(it, 1, &[], Active, |root| {
+            for directory in ["dir", "gone/deep", "again"] {
+                fs::create_dir_all(root.join(directory)).unwrap();
+            }
+            for file in ["dir/file", "gone/deep/file", "again/old", "owned", "moved"] {
+                fs::write(root.join(file), "one").unwrap();
+            }
+        });
+        it.sync(1).unwrap();
+        it.ensure_directory(2, &[1], Active).unwrap();
+        shown(it, 2, &[1], Active, |root| {
+            // Chown.
+            std::os::unix::fs::chown(root.join("owned"), Some(77), Some(78)).unwrap();
+            // DirectoryPermissionOnCommit.
+            fs::set_permissions(root.join("dir"), fs::Permissions::from_mode(0o2750)).unwrap();
+            // RemoveDirectoryInLowerLayer, and another in its place.
+            fs::remove_dir_all(root.join("gone")).unwrap();
+            fs::remove_dir_all(root.join("again")).unwrap();
+            fs::create_dir(root.join("again")).unwrap();
+            fs::write(root.join("again/new"), "two").unwrap();
+            // MoveFileFromLowerLayer, Rename.
+            fs::rename(root.join("moved"), root.join("dir/here")).unwrap();
+            fs::create_dir(root.join("first")).unwrap();
+            fs::write(root.join("first/file"), "two").unwrap();
+            fs::rename(root.join("first"), root.join("second")).unwrap();
+        });
+        it.sync(2).unwrap();
+        it.ensure_directory(3, &[2, 1], Active).unwrap();
+        it.ensure_directory(4, &[2, 1], View).unwrap();
+        for (directory, kind) in [(3, Active), (4, View)] {
+            shown(it, directory, &[2, 1], kind, |root| {
+                let owned = fs::metadata(root.join("owned")).unwrap();
+                assert_eq!((owned.uid(), owned.gid()), (77, 78));
+                assert_eq!(fs::metadata(root.join("dir")).unwrap().mode() & 0o7777, 0o2750);
+                assert!(!root.join("gone").exists() && !root.join("moved").exists());
+                let names = ["again/old", "again/new", "dir/file", "dir/here", "first", "second/file"];
+                let (one, two) = (Some("one".to_owned()), Some("two".to_owned()));
+                assert_eq!(
+                    names.map(|name| text(root, name)),
+                    [None, two.clone(), one.clone(), one, None, two]
+                );
+            });
+        }
+        // What was its parent's is as it was.
+        it.ensure_directory(5, &[1], View).unwrap();
+        shown(it, 5, &[1], View, |root| {
+            assert_eq!(text(root, "gone/deep/file").as_deref(), Some("one"));
+            assert_eq!(
+                (text(root, "moved").as_deref(), root.join("again/old").exists()),
+                (Some("one"), true)
+            );
+        });
+    });
+}
+
+#[test]
+fn snp_17_a_hundred_and_fifty_layers_are_seen_through() {
+    each(|it| {
+        const DEPTH: u64 = 150;
+        let mut parents: Vec<u64> = Vec::new();
+        for directory in 1..=DEPTH {
+            it.ensure_directory(directory, &parents, Committed).unwrap();
+            let files = it.layer_root(directory);
+            fs::write(files.join(format!("file{directory}")), "").unwrap();
+            fs::write(files.join("same"), directory.to_string()).unwrap();
+            parents.insert(0, directory);
+        }
+        for (directory, kind) in [(DEPTH + 1, Active), (DEPTH + 2, View)] {
+            it.ensure_directory(directory, &parents, kind).unwrap();
+            shown(it, directory, &parents, kind, |root| {
+                assert_eq!(text(root, "same").as_deref(), Some("150"));
+                assert_eq!(fs::read_dir(root).unwrap().count() as u64, DEPTH + 1);
+            });
+        }
+    });
+}
+
+/// CTR-15 as every snapshotter does it.
+#[test]
+fn ctr_15_a_layer_is_copied_for_other_users() {
+    let range = |host| vec![IdRange { container: 0, host, size: 1000 }];
+    let maps = IdMaps { uids: range(100_000), gids: range(200_000) };
+    each(|it| {
+        it.ensure_directory(1, &[], Committed).unwrap();
+        fs::write(it.layer_root(1).join("file"), vec![1; 5000]).unwrap();
+        it.ensure_directory(2, &[1], Committed).unwrap();
+        fs::write(it.layer_root(2).join("above"), "two").unwrap();
+        for _ in 0..2 {
+            it.ensure_remapped(3, 2, &maps).unwrap();
+        }
+        let above = fs::metadata(it.layer_root(3).join("above")).unwrap();
+        assert_eq!((above.uid(), above.gid()), (100_000, 200_000));
+        assert_eq!(it.layer_root(3).join("file").exists(), !it.supports_independent_layers());
+        assert_eq!(fs::metadata(it.layer_root(3)).unwrap().uid(), 100_000, "its top too");
+        assert_eq!(fs::metadata(it.layer_root(2).join("above")).unwrap().uid(), 0);
+        let missing = it.ensure_remapped(4, 77, &maps).expect_err("no such layer");
+        assert_eq!(missing.class(), ErrorClass::NotFound);
+        for directory in [4, 3] {
+            it.ensure_no_directory(directory).unwrap();
+        }
+        assert_eq!(it.directories().unwrap(), [1, 2]);
     });
 }

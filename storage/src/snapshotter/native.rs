@@ -59,7 +59,7 @@ impl Snapshotter for Native {
     }
 
     fn ensure_remapped(&self, directory: u64, from: u64, maps: &IdMaps) -> Result<()> {
-        self.place.ensure_remapped(directory, from, maps)
+        self.place.ensure_remapped(directory, from, maps, |new| make_directory(&new.join("fs"), 0o700))
     }
 
     fn ensure_no_directory(&self, directory: u64) -> Result<()> {

@@ -86,16 +86,28 @@ impl Place {
     }
 
     /// Copies the files of one snapshot into a new one, with the owners that the maps say.
-    pub(super) fn ensure_remapped(&self, directory: u64, from: u64, maps: &IdMaps) -> Result<()> {
+    /// `make_files` makes `fs` in the new directory.
+    pub(super) fn ensure_remapped(
+        &self,
+        directory: u64,
+        from: u64,
+        maps: &IdMaps,
+        make_files: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         let model = self.path(from).join("fs");
         self.ensure(directory, |new| {
             let (files, aside) = (new.join("fs"), new.join("links"));
-            make_directory(&files, 0o700)?;
+            make_files(new)?;
             make_directory(&aside, 0o700)?;
             fs::metadata(&model).map_err(missing_or("look at", &model, from))?;
             copy::copy(&model, &files, &aside, Owners::Mapped(maps)).map_err(io_error("copy", &model))?;
             fs::remove_dir(&aside).map_err(io_error("remove", &aside))
         })
+    }
+
+    /// The paths that a snapshot's directory may have.
+    pub(super) fn forms(&self, directory: u64) -> [PathBuf; 3] {
+        [self.path(directory), self.suffixed(directory, NEW), self.suffixed(directory, GONE)]
     }
 
     /// Removes a snapshot's directory in all its forms.

@@ -24,7 +24,15 @@ pub(in crate::snapshotter) fn perform(what: &[Mount], target: &Path) {
         .filter(|word| !matches!(*word, "rw" | "ro" | "rbind"))
         .collect();
     let flags = if only.kind == "bind" { MsFlags::MS_BIND | MsFlags::MS_REC } else { MsFlags::empty() };
-    let data = data.join(",");
+    let mut data = data.join(",");
+    // More than the page that the kernel takes: shorter by the layers' common directory. The tests that come here have
+    // a working directory of their own, see `btrfs::tests::Disk`.
+    let base = data.split(',').find_map(|word| word.strip_prefix("lowerdir=")?.split(':').next());
+    let base = base.and_then(|layer| Some(Path::new(layer).parent()?.parent()?.to_owned()));
+    if let Some(base) = base.filter(|_| data.len() > 4000) {
+        std::env::set_current_dir(&base).unwrap();
+        data = data.replace(&format!("{}/", base.display()), "");
+    }
     mount(Some(only.source.as_str()), target, Some(only.kind.as_str()), flags, Some(data.as_str())).unwrap();
     if only.options.iter().any(|word| word == "ro") {
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
