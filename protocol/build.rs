@@ -5,14 +5,16 @@ use std::fs::File;
 use std::path::Path;
 
 /// The schema files; `src/generated.rs` includes one module for each.
-const NOUNS: [&str; 11] = [
+const NOUNS: [&str; 13] = [
     "access",
     "common",
     "container",
     "content",
     "daemon",
     "event",
+    "gc",
     "image",
+    "lease",
     "namespace",
     "snapshot",
     "task",

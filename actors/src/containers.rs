@@ -10,17 +10,23 @@ use bosun_storage::image::{self, ImageProcess};
 use bosun_storage::key;
 use bosun_types::container::ContainerRecord;
 use bosun_types::event::Event;
+use bosun_types::gc::Object;
 use bosun_types::operation::Intent;
 use bosun_types::platform::Platform;
 use bosun_types::relaunch::{RestartPolicy, STOP_SIGNAL_LABEL};
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, SnapshotRecord};
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
 use bosun_types::task::TaskRequest;
-use bosun_types::{ContainerId, Error, NamespaceName, Result, SnapshotKey, Timestamp, labels};
+use bosun_types::user_namespace::{IdMaps, Ownership};
+use bosun_types::{
+    ContainerId, Digest, Error, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels,
+};
 use futures::future::BoxFuture;
 
 use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
+use crate::gc::barrier::Hold;
+use crate::leases;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, CREATE_CONTAINER, DELETE_CONTAINER, Operation, Plan};
@@ -35,11 +41,12 @@ use crate::{relaunch, spec_source, transfers, tree};
 pub struct ContainersHandle {
     core: Shared,
     namespace: NamespaceName,
+    lease: Option<LeaseId>,
 }
 
 impl ContainersHandle {
-    pub(crate) fn new(core: Shared, namespace: NamespaceName) -> Self {
-        Self { core, namespace }
+    pub(crate) fn new(core: Shared, namespace: NamespaceName, lease: Option<LeaseId>) -> Self {
+        Self { core, namespace, lease }
     }
 
     /// Makes a container, with its snapshot when its root is an image (CTR-3, CTR-14). AlreadyExists when the id is taken.
@@ -47,13 +54,13 @@ impl ContainersHandle {
         labels::validate(&request.labels)?;
         // Most containers are run at once.
         self.core.host.expect_container();
-        let namespace = self.namespace.clone();
+        let (namespace, lease) = (self.namespace.clone(), self.lease.clone());
         // An image that is not unpacked yet takes long: not under the writer.
         let parent = parent_of(&self.core, &namespace, &request).await?;
         tree::ensure_namespace(&self.core, &namespace).await?;
         let name = Name::Namespace(namespace.clone());
         write(&self.core, &name, DEADLINE, move |core| async move {
-            create(&core, namespace, request, parent).await
+            create(&core, namespace, request, parent, lease).await
         })
         .await
     }
@@ -181,6 +188,8 @@ pub(crate) fn get(core: &Core, namespace: &NamespaceName, id: &ContainerId) -> R
 struct Parent {
     ground: Ground,
     process: Option<ImageProcess>,
+    /// Keeps the snapshot from the collector until the container's own refers to it.
+    _hold: Option<Hold>,
 }
 
 async fn parent_of(core: &Shared, namespace: &NamespaceName, request: &ContainerRequest) -> Result<Parent> {
@@ -189,26 +198,44 @@ async fn parent_of(core: &Shared, namespace: &NamespaceName, request: &Container
             RootRequest::Image { .. } | RootRequest::ImageView { .. } => Err(Error::invalid_argument(
                 format!("container {}: its root is an image, but none is named", request.id),
             )),
-            _ => Ok(Parent { ground: Ground::default(), process: None }),
+            _ => Ok(Parent { ground: Ground::default(), process: None, _hold: None }),
         };
     };
     let config = spec_source::image_config(core, namespace, name, &Platform::host()).await?;
-    let ground = match request.root {
+    let (ground, hold) = match request.root {
         RootRequest::Image { .. } | RootRequest::ImageView { .. } => {
             let snapshotter = request.snapshotter.as_deref().unwrap_or(SNAPSHOTTER_DEFAULT);
-            transfers::ensure_unpacked(core, namespace, name, snapshotter).await?;
             let top = image::chain_ids(&config.diff_ids).last().map(ToString::to_string);
             let parent = top.map(SnapshotKey::new).transpose()?;
-            match remap::users_of(&request.spec)? {
+            let users = remap::users_of(&request.spec)?;
+            let wanted = wanted_of(&image::chain_ids(&config.diff_ids), snapshotter, users.as_ref())?;
+            let wanted = wanted.into_iter().map(|object| (namespace.clone(), object)).collect();
+            let hold = core.gc.barrier.hold(wanted).await;
+            transfers::ensure_unpacked(core, namespace, name, snapshotter).await?;
+            let ground = match users {
                 Some((maps, wanted)) => {
                     remap::ground(core, namespace, snapshotter, parent, (&maps, wanted)).await?
                 }
                 None => Ground { parent, labels: bosun_types::Labels::new() },
-            }
+            };
+            (ground, Some(hold))
         }
-        _ => Ground::default(),
+        _ => (Ground::default(), None),
     };
-    Ok(Parent { ground, process: Some(config.process) })
+    Ok(Parent { ground, process: Some(config.process), _hold: hold })
+}
+
+/// What a container's own snapshot may stand on: the layers, and their copies for users of its own.
+fn wanted_of(
+    chain: &[Digest],
+    snapshotter: &str,
+    users: Option<&(IdMaps, Ownership)>,
+) -> Result<Vec<Object>> {
+    let suffixes = std::iter::once(String::new()).chain(users.map(|(maps, _)| format!("-{}", maps.suffix())));
+    let keys = suffixes.flat_map(|suffix| chain.iter().map(move |chain| format!("{chain}{suffix}")));
+    let snapshotter = snapshotter.to_owned();
+    keys.map(|key| Ok(Object::Snapshot { snapshotter: snapshotter.clone(), key: SnapshotKey::new(key)? }))
+        .collect()
 }
 
 async fn create(
@@ -216,6 +243,7 @@ async fn create(
     namespace: NamespaceName,
     request: ContainerRequest,
     parent: Parent,
+    lease: Option<LeaseId>,
 ) -> Result<ContainerRecord> {
     let id = request.id.clone();
     if get(core, &namespace, &id).is_ok() {
@@ -267,6 +295,8 @@ async fn create(
     batch.open_operation(&operation);
     if let Some(snapshot) = &snapshot {
         batch.put(snapshot);
+        let made = [leases::snapshot(&snapshot.snapshotter, &snapshot.key)];
+        leases::extend(core, &mut batch, &namespace, lease.as_ref(), made)?;
     }
     core.commit(batch).await?;
     if let Err(failure) = operation::perform(&creation).await {

@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_storage::batch::Batch;
 use bosun_storage::content::Ingest;
-use bosun_storage::key::{self, Key};
+use bosun_storage::key;
 use bosun_types::content::{ContentRecord, Descriptor, IngestStatus};
 use bosun_types::event::Event;
-use bosun_types::{Digest, Error, Labels, NamespaceName, Result, Timestamp, labels};
+use bosun_types::gc::Object;
+use bosun_types::lease::LeaseResource;
+use bosun_types::{Digest, Error, Labels, LeaseId, NamespaceName, Result, Timestamp, labels};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
+use crate::gc::barrier::Hold;
+use crate::leases;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::transfers::source;
@@ -37,14 +41,15 @@ const REFERENCE_BYTES_MAX: usize = 4096;
 pub struct ContentHandle {
     core: Shared,
     namespace: NamespaceName,
+    lease: Option<LeaseId>,
 }
 
 /// Bytes of a blob, in order.
 pub type ByteStream = mpsc::Receiver<Result<Bytes>>;
 
 impl ContentHandle {
-    pub(crate) fn new(core: Shared, namespace: NamespaceName) -> Self {
-        Self { core, namespace }
+    pub(crate) fn new(core: Shared, namespace: NamespaceName, lease: Option<LeaseId>) -> Self {
+        Self { core, namespace, lease }
     }
 
     /// One blob; NotFound when this namespace does not have it, even if the file exists (CON-4).
@@ -80,22 +85,19 @@ impl ContentHandle {
 
     /// CON-7: the row goes; the file goes when no namespace has the blob.
     pub async fn delete(&self, digest: &Digest) -> Result<()> {
-        let (namespace, digest) = (self.namespace.clone(), *digest);
+        let (namespace, digest, lease) = (self.namespace.clone(), *digest, self.lease.clone());
         write(&self.core, &WRITER, DEADLINE, move |core| async move {
             get(&core, &namespace, &digest)?;
             let mut batch = Batch::new();
             batch
                 .delete::<ContentRecord>(key::content(&namespace, &digest))
                 .publish(&namespace, Event::ContentDelete { digest });
-            core.commit(batch).await?;
-            if !holders(&core, &digest)? {
-                // A crash before this leaves a file without a row, which recovery removes.
-                let content = core.content.clone();
-                blocking(move || Ok(content.remove_blob(&digest)?)).await?;
-            }
-            Ok(())
+            leases::drop_entry(&mut batch, &namespace, lease.as_ref(), &leases::blob(&digest));
+            core.commit(batch).await.map(drop)
         })
-        .await
+        .await?;
+        // A crash before this leaves a file without a row, which recovery removes.
+        crate::gc::remove_files(&self.core, vec![digest]).await
     }
 
     /// Bytes from `offset`; `size` 0 means to the end; beyond the end is OutOfRange (CON-8).
@@ -148,12 +150,28 @@ impl ContentHandle {
                 "an ingest needs a ref of 1 to {REFERENCE_BYTES_MAX} bytes"
             )));
         }
-        let (core, namespace) = (self.core.clone(), self.namespace.clone());
-        let ingest = blocking(move || open(&core, &namespace, &reference, total, expected)).await?;
+        // What is here, or is another namespace's and shared, stays until this one is committed.
+        let wanted = expected.map(|digest| (self.namespace.clone(), Object::Blob(digest)));
+        let hold = self.core.gc.barrier.hold(wanted.into_iter().collect()).await;
+        if self.lease.is_some() {
+            let found = expected.filter(|digest| get(&self.core, &self.namespace, digest).is_ok());
+            let resource = match found {
+                Some(digest) => leases::blob(&digest),
+                None => LeaseResource::Ingest(reference.clone()),
+            };
+            let mut batch = Batch::new();
+            leases::extend(&self.core, &mut batch, &self.namespace, self.lease.as_ref(), [resource])?;
+            self.core.commit(batch).await?;
+        }
+        let (core, namespace, named) = (self.core.clone(), self.namespace.clone(), reference.clone());
+        let ingest = blocking(move || open(&core, &namespace, &named, total, expected)).await?;
         Ok(ContentWriter {
             core: self.core.clone(),
             namespace: self.namespace.clone(),
+            lease: self.lease.clone(),
+            reference,
             ingest: Arc::new(Mutex::new(Some(ingest))),
+            _hold: Arc::new(hold),
         })
     }
 
@@ -174,7 +192,9 @@ impl ContentHandle {
     pub async fn abort(&self, reference: &str) -> Result<()> {
         let (content, namespace, reference) =
             (self.core.content.clone(), self.namespace.clone(), reference.to_owned());
-        blocking(move || Ok(content.abort(&namespace, &reference)?)).await
+        let given = LeaseResource::Ingest(reference.clone());
+        blocking(move || Ok(content.abort(&namespace, &reference)?)).await?;
+        release(&self.core, &self.namespace, self.lease.as_ref(), &given).await
     }
 }
 
@@ -183,7 +203,11 @@ impl ContentHandle {
 pub struct ContentWriter {
     core: Shared,
     namespace: NamespaceName,
+    lease: Option<LeaseId>,
+    reference: String,
     ingest: Arc<Mutex<Option<Ingest>>>,
+    /// Keeps the blob that was promised.
+    _hold: Arc<Hold>,
 }
 
 impl ContentWriter {
@@ -237,16 +261,24 @@ impl ContentWriter {
     /// Checks size and digest, makes it durable, records it (CON-12, CON-16, CON-17).
     pub async fn commit(&self, size: u64, expected: Option<Digest>, labels: Labels) -> Result<ContentRecord> {
         labels::validate(&labels)?;
+        if let Some(lease) = &self.lease {
+            leases::get(&self.core, &self.namespace, lease)?;
+        }
         let ingest = self.take()?;
-        let namespace = self.namespace.clone();
+        let (namespace, lease) = (self.namespace.clone(), self.lease.clone());
+        let written = LeaseResource::Ingest(self.reference.clone());
         write(&self.core, &WRITER, DEADLINE, move |core| async move {
             let blob = blocking(move || Ok(ingest.commit(size, expected.as_ref())?)).await?;
+            let mut batch = Batch::new();
+            leases::extend(&core, &mut batch, &namespace, lease.as_ref(), [leases::blob(&blob.digest)])?;
+            leases::drop_entry(&mut batch, &namespace, lease.as_ref(), &written);
             if get(&core, &namespace, &blob.digest).is_ok() {
+                // In this writer, so it is not collected before the lease has it.
+                core.commit(batch).await?;
                 return Err(Error::already_exists(format!("blob {}", blob.digest)));
             }
             let descriptor = Descriptor { media_type: String::new(), digest: blob.digest, size: blob.size };
             let record = record_of(&namespace, &descriptor, labels);
-            let mut batch = Batch::new();
             core.ensure_namespace(&mut batch, &namespace)?;
             put(&mut batch, &record);
             core.commit(batch).await?;
@@ -258,7 +290,9 @@ impl ContentWriter {
     /// Forgets it with its bytes.
     pub async fn abort(&self) -> Result<()> {
         let ingest = self.take()?;
-        blocking(move || Ok(ingest.abort()?)).await
+        blocking(move || Ok(ingest.abort()?)).await?;
+        let given = LeaseResource::Ingest(self.reference.clone());
+        release(&self.core, &self.namespace, self.lease.as_ref(), &given).await
     }
 }
 
@@ -277,12 +311,22 @@ fn open(
         let _ = content.abort(namespace, reference);
         return Err(Error::already_exists(format!("blob {digest}")));
     }
-    let fits = |record: &ContentRecord| record.digest == digest && (total == 0 || total == record.size);
-    let elsewhere = core.store.scan::<ContentRecord>(&Key::all())?.iter().any(fits);
-    if elsewhere && content.has_blob(&digest) {
+    let fits = |record: &ContentRecord| total == 0 || total == record.size;
+    if found_in(core, &digest)?.is_some_and(|record| fits(&record)) && content.has_blob(&digest) {
         return Ok(content.begin_shared(namespace, reference, total, digest)?);
     }
     Ok(content.begin(namespace, reference, total, expected)?)
+}
+
+async fn release(
+    core: &Shared,
+    namespace: &NamespaceName,
+    lease: Option<&LeaseId>,
+    resource: &LeaseResource,
+) -> Result<()> {
+    let mut batch = Batch::new();
+    leases::drop_entry(&mut batch, namespace, lease, resource);
+    if batch.is_empty() { Ok(()) } else { core.commit(batch).await.map(drop) }
 }
 
 fn closed() -> Error {
@@ -298,7 +342,17 @@ pub(crate) fn get(core: &Core, namespace: &NamespaceName, digest: &Digest) -> Re
 
 /// Whether any namespace has the blob.
 pub(crate) fn holders(core: &Core, digest: &Digest) -> Result<bool> {
-    Ok(core.store.scan::<ContentRecord>(&Key::all())?.iter().any(|record| record.digest == *digest))
+    Ok(found_in(core, digest)?.is_some())
+}
+
+/// The blob as some namespace sees it.
+fn found_in(core: &Core, digest: &Digest) -> Result<Option<ContentRecord>> {
+    for namespace in crate::namespaces::list(core)? {
+        if let Some(record) = core.store.get(&key::content(&namespace.name, digest))? {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 /// A new record.

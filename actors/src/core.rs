@@ -49,6 +49,8 @@ pub struct Core {
     pub live: crate::task::Live,
     /// Last samples of deleted tasks, for who collects metrics.
     pub samples: crate::samples::LastSamples,
+    /// What is between the garbage collector and everybody else.
+    pub gc: crate::gc::Gc,
     /// Transfers under way and those that ended lately.
     pub transfers: crate::transfers::Running,
     /// Git revision; empty when unknown.
@@ -103,9 +105,14 @@ impl Core {
         Ok(())
     }
 
-    /// Commits, with the error as callers see it.
-    pub async fn commit(&self, batch: Batch) -> Result<bosun_storage::committer::Committed> {
-        self.store.commit(batch).await.map_err(Error::from)
+    /// Commits, with the error as callers see it. What the new rows refer to is kept from the collector until it sees them; waits, some
+    /// milliseconds, while it is removing one of these things.
+    pub async fn commit(&self, mut batch: Batch) -> Result<bosun_storage::committer::Committed> {
+        let _hold = self.gc.barrier.hold(batch.take_touched()).await;
+        let removals = batch.removals();
+        let committed = self.store.commit(batch).await.map_err(Error::from)?;
+        self.gc.changed(self, removals);
+        Ok(committed)
     }
 }
 

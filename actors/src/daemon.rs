@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! root                rest_for_one
-//! ├─ services         one_for_one: writers of namespaces, images, content, snapshots
+//! ├─ services         one_for_one: writers of namespaces, images, content, snapshots, leases; the collector
 //! ├─ recovery         transient: plans once, executes, ends
 //! ├─ namespaces       dynamic (see `tree`)
 //! ├─ edge             attached by the daemon binary; started after all of these, stopped before them
@@ -22,6 +22,7 @@ use bosun_storage::key::Key;
 use bosun_storage::snapshotter::Snapshotter;
 use bosun_storage::store::{Store, StoreHealth};
 use bosun_types::container::ContainerRecord;
+use bosun_types::gc::Collection;
 use bosun_types::metrics::Metrics;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{OperationRecord, OperationStatus};
@@ -34,11 +35,12 @@ use crate::audit::AuditHandle;
 use crate::core::{Core, Life, Shared};
 use crate::directory::Directory;
 use crate::events::EventsHandle;
+use crate::gc::{self, Gc, ScheduleOptions};
 use crate::namespaces::{self, NamespaceHandle};
 use crate::ports::{RegistryPort, TaskHost};
 use crate::sockets::SocketsHandle;
 use crate::supervisor::{ChildSpec, Flags, Intensity, Strategy, Supervisor, spawn, supervisor_spec};
-use crate::{content, images, recovery, snapshots, tree, writer};
+use crate::{content, images, leases, recovery, snapshots, tree, writer};
 
 /// What a daemon is made of.
 pub struct DaemonOptions {
@@ -60,6 +62,8 @@ pub struct DaemonOptions {
     pub host: Arc<dyn TaskHost>,
     /// Registries.
     pub registry: Arc<dyn RegistryPort>,
+    /// When garbage is collected.
+    pub gc: ScheduleOptions,
 }
 
 /// A running daemon; cheap to clone.
@@ -93,6 +97,7 @@ impl Daemon {
             recovering: AtomicBool::new(true),
             live: crate::task::Live::default(),
             samples: crate::samples::LastSamples::default(),
+            gc: Gc::new(options.gc),
             transfers: crate::transfers::Running::default(),
             revision: options.revision,
         });
@@ -233,6 +238,17 @@ impl Daemon {
         self.core.state.join("sockets")
     }
 
+    /// GC-9: collects garbage in all namespaces, and says what went. Waits for a collection that begins after the call, up to
+    /// [`gc::COLLECT_DEADLINE`].
+    pub async fn collect_garbage(&self) -> Result<Collection> {
+        gc::collect(&self.core).await
+    }
+
+    /// What [`Self::collect_garbage`] would remove now.
+    pub async fn find_garbage(&self) -> Result<Collection> {
+        gc::dry_run(&self.core).await
+    }
+
     /// Events of all namespaces.
     pub fn events(&self) -> EventsHandle {
         EventsHandle::new(self.core.clone())
@@ -255,6 +271,8 @@ fn services_spec(core: &Shared) -> ChildSpec {
                 writer::spec(&shared, "images", images::WRITER),
                 writer::spec(&shared, "content", content::WRITER),
                 writer::spec(&shared, "snapshots", snapshots::WRITER),
+                writer::spec(&shared, "leases", leases::WRITER),
+                gc::spec(&shared),
             ]
         }),
     )

@@ -27,14 +27,14 @@ use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::image::LABEL_UNCOMPRESSED;
 use bosun_types::operation::{Intent, OperationRecord};
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
-use bosun_types::{Error, ErrorClass, NamespaceName, Result, SnapshotKey, Timestamp, labels};
+use bosun_types::{Error, ErrorClass, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
 
 use crate::core::{Shared, SharedSnapshotter, blocking};
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, APPLY_LAYER, Failure, MAKE_LAYER, Operation, Plan};
 use crate::writer::write;
-use crate::{content, snapshots};
+use crate::{content, leases, snapshots};
 
 /// Bytes of randomness in a ref of our own.
 const REFERENCE_RANDOM_BYTES: usize = 8;
@@ -43,6 +43,7 @@ const REFERENCE_RANDOM_BYTES: usize = 8;
 pub(crate) async fn diff(
     core: &Shared,
     namespace: &NamespaceName,
+    lease: Option<LeaseId>,
     snapshotter: &SharedSnapshotter,
     request: DiffRequest,
 ) -> Result<LayerDiff> {
@@ -70,6 +71,7 @@ pub(crate) async fn diff(
     let make = MakeLayer {
         core: core.clone(),
         namespace: namespace.clone(),
+        lease,
         snapshotter: Arc::clone(snapshotter),
         trees: Trees { left, right },
         compression,
@@ -244,6 +246,8 @@ impl Trees {
 struct MakeLayer {
     core: Shared,
     namespace: NamespaceName,
+    /// Holds the layer.
+    lease: Option<LeaseId>,
     snapshotter: SharedSnapshotter,
     trees: Trees,
     compression: Compression,
@@ -307,12 +311,14 @@ impl MakeLayer {
             labels.insert(LABEL_UNCOMPRESSED.to_owned(), compared.diff_id.to_string());
         }
         let record = content::record_of(&self.namespace, &layer, labels);
-        let (namespace, operation) = (self.namespace.clone(), operation.id);
+        let (namespace, operation, lease) = (self.namespace.clone(), operation.id, self.lease.clone());
         write(&self.core, &content::WRITER, DEADLINE, move |core| async move {
             blocking(move || Ok(ingest.commit(compared.size, Some(&compared.digest))?)).await?;
             let mut batch = Batch::new();
             core.ensure_namespace(&mut batch, &namespace)?;
             content::put_or_extend(&core, &mut batch, record)?;
+            let made = [leases::blob(&compared.digest)];
+            leases::extend(&core, &mut batch, &namespace, lease.as_ref(), made)?;
             batch.close_operation(operation);
             core.commit(batch).await?;
             Ok(LayerDiff { layer, diff_id: compared.diff_id })

@@ -76,6 +76,11 @@ impl ImagesHandle {
         .await
     }
 
+    /// GC-9: after a deletion; answers when what the name alone kept is gone.
+    pub async fn collect(&self) -> Result<()> {
+        crate::gc::collect(&self.core).await.map(drop)
+    }
+
     /// Forgets a name. Content goes with the next collection.
     pub async fn delete(&self, name: &ImageName) -> Result<()> {
         let (namespace, name) = (self.namespace.clone(), name.clone());

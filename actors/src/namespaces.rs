@@ -7,12 +7,13 @@ use bosun_storage::key::{self, Key};
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
 use bosun_types::event::Event;
+use bosun_types::gc::{Chain, Object};
 use bosun_types::image::ImageRecord;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::SnapshotRecord;
 use bosun_types::task::ProcessInfo;
-use bosun_types::{Error, Labels, NamespaceName, Result, Timestamp, labels};
+use bosun_types::{Error, Labels, LeaseId, NamespaceName, Result, Timestamp, labels};
 
 use crate::containers::ContainersHandle;
 use crate::content::ContentHandle;
@@ -20,6 +21,7 @@ use crate::core::{Core, Shared};
 use crate::directory::Name;
 use crate::events::EventsHandle;
 use crate::images::ImagesHandle;
+use crate::leases::LeasesHandle;
 use crate::snapshots::SnapshotsHandle;
 use crate::sockets::SocketsHandle;
 use crate::transfers::TransfersHandle;
@@ -35,11 +37,29 @@ pub(crate) const WRITER: Name = Name::Service("namespaces");
 pub struct NamespaceHandle {
     core: Shared,
     name: NamespaceName,
+    /// What is made through this handle is held by this lease.
+    lease: Option<LeaseId>,
 }
 
 impl NamespaceHandle {
     pub(crate) fn new(core: Shared, name: NamespaceName) -> Self {
-        Self { core, name }
+        Self { core, name, lease: None }
+    }
+
+    /// The same namespace; what is made or found through it is held by the lease. Whether there is one shows with the first call that would add
+    /// to it: NotFound (LSE-4).
+    pub fn with_lease(&self, lease: LeaseId) -> Self {
+        Self { lease: Some(lease), ..self.clone() }
+    }
+
+    /// Its leases.
+    pub fn leases(&self) -> LeasesHandle {
+        LeasesHandle::new(self.core.clone(), self.name.clone())
+    }
+
+    /// Every chain that keeps a blob or a snapshot; none: the next collection takes it. NotFound when it is not there.
+    pub async fn why(&self, object: Object) -> Result<Vec<Chain>> {
+        crate::gc::why(&self.core, &self.name, object).await
     }
 
     /// Its name.
@@ -54,7 +74,7 @@ impl NamespaceHandle {
 
     /// Its containers.
     pub fn containers(&self) -> ContainersHandle {
-        ContainersHandle::new(self.core.clone(), self.name.clone())
+        ContainersHandle::new(self.core.clone(), self.name.clone(), self.lease.clone())
     }
 
     /// Every task in it, init processes only; never waits for a shim.
@@ -69,17 +89,17 @@ impl NamespaceHandle {
 
     /// Its transfers.
     pub fn transfers(&self) -> TransfersHandle {
-        TransfersHandle::new(self.core.clone(), self.name.clone())
+        TransfersHandle::new(self.core.clone(), self.name.clone(), self.lease.clone())
     }
 
     /// Its content.
     pub fn content(&self) -> ContentHandle {
-        ContentHandle::new(self.core.clone(), self.name.clone())
+        ContentHandle::new(self.core.clone(), self.name.clone(), self.lease.clone())
     }
 
     /// Its snapshots of one snapshotter. InvalidArgument when there is none of that name (SNP-1).
     pub fn snapshots(&self, snapshotter: &str) -> Result<SnapshotsHandle> {
-        SnapshotsHandle::new(self.core.clone(), self.name.clone(), snapshotter)
+        SnapshotsHandle::new(self.core.clone(), self.name.clone(), self.lease.clone(), snapshotter)
     }
 
     /// The restart policy of each container that has one.

@@ -73,6 +73,8 @@ pub static PUSH: Plan = Plan { name: "push", steps: &["walk", "push_blobs", "pus
 pub static FETCH_OBJECT: Plan = Plan { name: "fetch_object", steps: &["fetch"] };
 /// One object is sent to a registry.
 pub static PUSH_OBJECT: Plan = Plan { name: "push_object", steps: &["push"] };
+/// Files of garbage are removed.
+pub static COLLECT: Plan = Plan { name: "collect", steps: &["remove_directories", "remove_blobs"] };
 
 /// A snapshot's changes become a layer.
 pub static MAKE_LAYER: Plan = Plan { name: "make_layer", steps: &["write_layer"] };
@@ -83,7 +85,7 @@ pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
 pub static RELAUNCH: Plan = Plan { name: "relaunch", steps: &["remove_task", "create_task", "start_task"] };
 
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 15] {
+pub fn registry() -> [&'static Plan; 16] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -100,6 +102,7 @@ pub fn registry() -> [&'static Plan; 15] {
         &PUSH,
         &FETCH_OBJECT,
         &PUSH_OBJECT,
+        &COLLECT,
     ]
 }
 

@@ -17,6 +17,8 @@ mod observe;
 pub mod plan;
 mod sweep;
 
+pub(crate) use execute::isolated;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

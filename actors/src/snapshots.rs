@@ -15,11 +15,12 @@ use bosun_types::mount::Mount;
 use bosun_types::operation::Intent;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::user_namespace::IdMaps;
-use bosun_types::{Error, Labels, NamespaceName, Result, SnapshotKey, Timestamp, labels};
+use bosun_types::{Error, Labels, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
 
 use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
+use crate::leases;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, Operation, PREPARE_SNAPSHOT, Plan, REMOVE_SNAPSHOT};
@@ -35,13 +36,19 @@ const DEPTH_MAX: usize = 500;
 pub struct SnapshotsHandle {
     core: Shared,
     namespace: NamespaceName,
+    lease: Option<LeaseId>,
     snapshotter: Arc<dyn Snapshotter>,
 }
 
 impl SnapshotsHandle {
-    pub(crate) fn new(core: Shared, namespace: NamespaceName, snapshotter: &str) -> Result<Self> {
+    pub(crate) fn new(
+        core: Shared,
+        namespace: NamespaceName,
+        lease: Option<LeaseId>,
+        snapshotter: &str,
+    ) -> Result<Self> {
         let snapshotter = core.snapshotter(snapshotter)?;
-        Ok(Self { core, namespace, snapshotter })
+        Ok(Self { core, namespace, lease, snapshotter })
     }
 
     /// A writable snapshot above `parent`; gives its mounts (SNP-4).
@@ -72,7 +79,8 @@ impl SnapshotsHandle {
         labels: Labels,
     ) -> Result<Vec<Mount>> {
         labels::validate(&labels)?;
-        let (namespace, snapshotter) = (self.namespace.clone(), Arc::clone(&self.snapshotter));
+        let (namespace, snapshotter, lease) =
+            (self.namespace.clone(), Arc::clone(&self.snapshotter), self.lease.clone());
         write(&self.core, &WRITER, DEADLINE, move |core| async move {
             let record = new_record(&core, &namespace, snapshotter.name(), key, parent, kind, labels)?;
             let shown = mounts(&core, &record)?;
@@ -86,6 +94,8 @@ impl SnapshotsHandle {
             let mut batch = Batch::new();
             core.ensure_namespace(&mut batch, &namespace)?;
             batch.open_operation(&operation).put(&record);
+            let made = [leases::snapshot(&record.snapshotter, &record.key)];
+            leases::extend(&core, &mut batch, &namespace, lease.as_ref(), made)?;
             core.commit(batch).await?;
             let directory = MakeDirectory {
                 snapshotter: Arc::clone(&snapshotter),
@@ -116,7 +126,8 @@ impl SnapshotsHandle {
     /// Makes an active snapshot immutable under a new name; its data is durable first (SNP-6).
     pub async fn commit(&self, name: SnapshotKey, key: SnapshotKey, labels: Labels) -> Result<()> {
         labels::validate(&labels)?;
-        let (namespace, snapshotter) = (self.namespace.clone(), Arc::clone(&self.snapshotter));
+        let (namespace, snapshotter, lease) =
+            (self.namespace.clone(), Arc::clone(&self.snapshotter), self.lease.clone());
         write(&self.core, &WRITER, DEADLINE, move |core| async move {
             let active = get(&core, &namespace, snapshotter.name(), &key)?;
             if active.kind != SnapshotKind::Active {
@@ -142,6 +153,10 @@ impl SnapshotsHandle {
             };
             let mut batch = Batch::new();
             drop_row(&mut batch, &active);
+            let (before, after) =
+                (leases::snapshot(snapshotter.name(), &key), leases::snapshot(snapshotter.name(), &name));
+            leases::drop_entry(&mut batch, &namespace, lease.as_ref(), &before);
+            leases::extend(&core, &mut batch, &namespace, lease.as_ref(), [after])?;
             batch
                 .put(&committed)
                 .publish(&namespace, Event::SnapshotCommit { snapshotter: active.snapshotter, key, name });
@@ -153,7 +168,8 @@ impl SnapshotsHandle {
 
     /// Removes one without children; the directory goes with it (SNP-7).
     pub async fn remove(&self, key: SnapshotKey) -> Result<()> {
-        let (namespace, snapshotter) = (self.namespace.clone(), Arc::clone(&self.snapshotter));
+        let (namespace, snapshotter, lease) =
+            (self.namespace.clone(), Arc::clone(&self.snapshotter), self.lease.clone());
         write(&self.core, &WRITER, DEADLINE, move |core| async move {
             let record = removable(&core, &namespace, snapshotter.name(), &key)?;
             let intent = Intent::RemoveSnapshot {
@@ -165,6 +181,8 @@ impl SnapshotsHandle {
             let mut batch = Batch::new();
             batch.open_operation(&operation);
             drop_row(&mut batch, &record);
+            let held = leases::snapshot(&record.snapshotter, &key);
+            leases::drop_entry(&mut batch, &namespace, lease.as_ref(), &held);
             batch.publish(&namespace, Event::SnapshotRemove { snapshotter: record.snapshotter.clone(), key });
             core.commit(batch).await?;
             // From here on it is gone for everyone; the directory is recovery's business if we do not get to it.
@@ -209,7 +227,7 @@ impl SnapshotsHandle {
 
     /// What one snapshot changed becomes a layer blob (DIF-3, DIF-4).
     pub async fn diff(&self, request: DiffRequest) -> Result<LayerDiff> {
-        crate::diff::diff(&self.core, &self.namespace, &self.snapshotter, request).await
+        crate::diff::diff(&self.core, &self.namespace, self.lease.clone(), &self.snapshotter, request).await
     }
 
     /// A layer blob's files become those of an active snapshot without changes of its own; all of them, or on a failure none (DIF-1, DIF-6). Gives

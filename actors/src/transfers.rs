@@ -36,7 +36,7 @@ use bosun_types::transfer::{
     Credential, ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferKind,
     TransferProgress, TransferState,
 };
-use bosun_types::{Error, ImageName, NamespaceName, Result};
+use bosun_types::{Error, ImageName, LeaseId, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -61,11 +61,14 @@ pub struct Running {
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// A request, who asks, and the lease that is to hold what comes of it.
+type Asked = (Request, Option<Credential>, Option<LeaseId>);
+
 #[derive(Clone)]
 struct Entry {
     namespace: NamespaceName,
-    /// Equal requests of the same user join; an import is equal to nothing.
-    asked: Option<(Request, Option<Credential>)>,
+    /// Equal requests of the same user join, under one lease or none; an import is equal to nothing.
+    asked: Option<Asked>,
     handle: TransferHandle,
 }
 
@@ -101,7 +104,7 @@ impl Running {
         namespace: &NamespaceName,
         kind: TransferKind,
         subject: &str,
-        asked: Option<(Request, Option<Credential>)>,
+        asked: Option<Asked>,
     ) -> Result<Added> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let running = |entry: &&Entry| entry.handle.progress().state == TransferState::Running;
@@ -145,11 +148,17 @@ enum Added {
 pub struct TransfersHandle {
     core: Shared,
     namespace: NamespaceName,
+    lease: Option<LeaseId>,
 }
 
 impl TransfersHandle {
-    pub(crate) fn new(core: Shared, namespace: NamespaceName) -> Self {
-        Self { core, namespace }
+    pub(crate) fn new(core: Shared, namespace: NamespaceName, lease: Option<LeaseId>) -> Self {
+        Self { core, namespace, lease }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> Shared {
+        self.core.clone()
     }
 
     /// Starts a pull, or joins the same one under way.
@@ -181,7 +190,7 @@ impl TransfersHandle {
     }
 
     async fn start(&self, request: Request, credential: Option<Credential>) -> Result<TransferHandle> {
-        logged::start(&self.core, &self.namespace, request, credential).await
+        logged::start(&self.core, &self.namespace, (request, credential, self.lease.clone())).await
     }
 
     /// Starts an import of the archive whose bytes come through `bytes`; its end is the end of the archive.
@@ -190,7 +199,7 @@ impl TransfersHandle {
         request: ImportRequest,
         bytes: mpsc::Receiver<Bytes>,
     ) -> Result<TransferHandle> {
-        import::start(&self.core, &self.namespace, request, bytes)
+        import::start(&self.core, &self.namespace, self.lease.clone(), request, bytes)
     }
 
     /// Starts an export; the archive's bytes come through what this returns. Their end is the archive's end only if the transfer ends well.
@@ -284,4 +293,4 @@ pub(crate) async fn ensure_unpacked(
 #[cfg(test)]
 mod no_host;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@ mod archive;
 mod content;
 mod events;
 mod filter;
+mod garbage;
 mod lifecycle;
 mod process;
 mod registry;
@@ -19,6 +20,7 @@ pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
 pub use self::content::{Content, ContentCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
+pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
 pub use self::lifecycle::{Restart, Start, Stop};
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
 pub use self::registry::{Fetch, FetchObject, Pull, Push, PushObject, RegistryAccess, TransfersCommand};
@@ -42,6 +44,9 @@ pub struct Arguments {
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Lease that holds what is made or found (see `bosun leases`).
+    #[arg(long, global = true, env = "BOSUN_LEASE")]
+    pub lease: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -113,6 +118,13 @@ pub enum Command {
     /// List and manage namespaces.
     #[command(alias = "namespace", alias = "ns")]
     Namespaces(Namespaces),
+    /// List and manage leases: they keep what you work on from garbage collection.
+    #[command(alias = "lease")]
+    Leases(Leases),
+    /// Remove blobs and snapshots that nothing keeps, now.
+    Gc(Gc),
+    /// Show what keeps a blob or a snapshot.
+    Why(Why),
     /// Show operations that are under way or parked.
     Operations(Operations),
     /// Show who did what.
@@ -178,6 +190,9 @@ pub enum ImagesCommand {
         /// Names.
         #[arg(required = true)]
         names: Vec<String>,
+        /// Wait until the content that only they kept is gone.
+        #[arg(long)]
+        sync: bool,
     },
 }
 

@@ -9,7 +9,9 @@ mod daemon;
 mod events;
 mod exec;
 mod foreground;
+mod gc;
 mod images;
+mod leases;
 mod lifecycle;
 mod live;
 mod logs;
@@ -21,6 +23,7 @@ mod save;
 mod snapshots;
 mod sockets;
 mod transfers;
+mod why;
 
 use clap::CommandFactory as _;
 
@@ -70,6 +73,9 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Tree => daemon::tree(&context).await,
         Command::Snapshots(options) => snapshots::snapshots(&context, options).await,
         Command::Namespaces(options) => namespaces::namespaces(&context, options).await,
+        Command::Leases(options) => leases::leases(&context, options).await,
+        Command::Gc(options) => gc::gc(&context, &options).await,
+        Command::Why(options) => why::why(&context, &options).await,
         Command::Operations(options) => daemon::operations(&context, options).await,
         Command::Audit(options) => audit::audit(&context, &options).await,
         Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace};
-use bosun_types::{ContainerId, Labels, NamespaceName, Timestamp};
+use bosun_types::{ContainerId, Labels, LeaseId, NamespaceName, Timestamp};
 
 use crate::arguments::Arguments;
 
@@ -18,6 +18,8 @@ pub struct Context {
     pub client: Client,
     /// `--namespace`.
     pub namespace_name: NamespaceName,
+    /// `--lease`.
+    lease: Option<LeaseId>,
     /// `--json`.
     pub json: bool,
     /// Where the streams of foreground processes go through: beside the socket, in the daemon's state directory.
@@ -34,6 +36,7 @@ impl Context {
         let fifo_directory = fifo_directory(&options.address);
         let is_default = options.address.as_os_str() == DEFAULT_ADDRESS;
         let client = Client::connect(options).await?;
+        let lease = arguments.lease.as_deref().map(LeaseId::new).transpose()?;
         let namespace_name = match asked {
             Some(asked) => asked,
             None if is_default => NamespaceName::default_name(),
@@ -45,12 +48,16 @@ impl Context {
                 .and_then(|reach| reach.namespace)
                 .unwrap_or_else(NamespaceName::default_name),
         };
-        Ok(Self { client, namespace_name, json: arguments.json, fifo_directory })
+        Ok(Self { client, namespace_name, lease, json: arguments.json, fifo_directory })
     }
 
-    /// The namespace of `--namespace`.
+    /// The namespace of `--namespace`, under the lease of `--lease`.
     pub fn namespace(&self) -> Namespace {
-        self.client.namespace(self.namespace_name.clone())
+        let namespace = self.client.namespace(self.namespace_name.clone());
+        match &self.lease {
+            Some(lease) => namespace.with_lease(lease.clone()),
+            None => namespace,
+        }
     }
 
     /// A container of it, by name.

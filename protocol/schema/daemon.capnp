@@ -5,6 +5,7 @@ using Common = import "common.capnp";
 using Namespaces = import "namespace.capnp";
 using Events = import "event.capnp";
 using Access = import "access.capnp";
+using Gc = import "gc.capnp";
 
 interface Bosun {
   version @0 () -> (protocol :UInt32, version :Text, revision :Text);
@@ -51,6 +52,9 @@ interface Bosun {
 
   audit @15 (query :Access.AuditQuery, before :UInt64, limit :UInt32) -> (error :Common.Error, records :List(Access.AuditRecord));
   # Newest first, older than the entry `before` (0: from the newest); `limit` 0: as many as fit. An empty list: no more.
+
+  collectGarbage @16 (dryRun :Bool) -> (error :Common.Error, collection :Gc.Collection);
+  # Removes what nothing keeps, in all namespaces, now; answers when it is done. `dryRun`: says what it would remove.
 }
 
 struct DaemonStatus {

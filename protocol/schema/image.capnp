@@ -14,7 +14,8 @@ interface Images {
   update @3 (image :ImageRecord, paths :List(Text)) -> (error :Common.Error, record :ImageRecord);
   # Replaces the fields that `paths` names (`labels`, `labels.<key>`, `target`); none: all that may change.
 
-  delete @4 (image :Text) -> (error :Common.Error);
+  delete @4 (image :Text, sync :Bool) -> (error :Common.Error);
+  # `sync`: answers when the content that only it kept is gone; a wait.
 }
 
 struct ImageRecord {

@@ -9,6 +9,8 @@ using Content = import "content.capnp";
 using Snapshots = import "snapshot.capnp";
 using Events = import "event.capnp";
 using Tasks = import "task.capnp";
+using Leases = import "lease.capnp";
+using Gc = import "gc.capnp";
 
 interface Namespace {
   record @0 () -> (error :Common.Error, record :NamespaceRecord);
@@ -33,6 +35,16 @@ interface Namespace {
 
   relaunches @8 (page :Common.Page) -> (error :Common.Error, infos :List(Containers.RelaunchInfo), page :Common.NextPage);
   # The restart policy of each container that has one.
+
+  leases @9 () -> (error :Common.Error, leases :Leases.Leases);
+
+  withLease @10 (lease :Text) -> (error :Common.Error, namespace :Namespace);
+  # The same namespace: what is made or found through it is held by the lease until that ends. Errors: notFound; every call that would add to the
+  # lease answers that too when it is gone or has expired.
+
+  why @11 (object :Gc.Object) -> (error :Common.Error, chains :List(Gc.Chain));
+  # What keeps a blob or a snapshot: the shortest chain from each root, shortest first, at most a hundred. None: the next collection takes it.
+  # Errors: notFound.
 }
 
 struct NamespaceRecord {

@@ -16,6 +16,7 @@ pub mod content;
 pub mod daemon;
 pub mod event;
 pub mod image;
+pub mod lease;
 pub mod metrics;
 pub mod relaunch;
 pub mod snapshot;

@@ -1,6 +1,7 @@
 //! What is committed together: rows, operation log records, events. All or nothing.
 
 use bosun_types::event::Event;
+use bosun_types::gc::Object;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::{NamespaceName, OperationId};
 
@@ -27,6 +28,8 @@ pub struct Batch {
     pub(crate) events: Vec<(NamespaceName, Event)>,
     /// Begins something that will need space: refused while the disk is full.
     pub(crate) grows: bool,
+    /// What the new rows keep, for the collector.
+    touched: Vec<(NamespaceName, Object)>,
     failed: Option<StoreError>,
 }
 
@@ -38,6 +41,9 @@ impl Batch {
 
     /// Writes a row.
     pub fn put<R: Record>(&mut self, record: &R) -> &mut Self {
+        if let Some((namespace, objects)) = record.touches() {
+            self.touched.extend(objects.into_iter().map(|object| (namespace.clone(), object)));
+        }
         match codec::encode(record) {
             Ok(value) => self.writes.push(Write { table: R::TABLE, key: record.key(), value: Some(value) }),
             Err(error) => self.failed = Some(error),
@@ -71,6 +77,22 @@ impl Batch {
     /// Logs the outcome: the operation is over; always in the same batch as its rows and events.
     pub fn close_operation(&mut self, id: OperationId) -> &mut Self {
         self.delete::<OperationRecord>(key::operation(id))
+    }
+
+    /// The blobs and snapshots that the rows of this batch keep, or are.
+    pub fn take_touched(&mut self) -> Vec<(NamespaceName, Object)> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Rows that go and may have kept something, or held something themselves (GC-8).
+    pub fn removals(&self) -> usize {
+        let counts = |table| {
+            matches!(
+                table,
+                Table::Images | Table::Containers | Table::Content | Table::Snapshots | Table::Leases
+            )
+        };
+        self.writes.iter().filter(|write| write.value.is_none() && counts(write.table)).count()
     }
 
     /// Whether there is nothing to commit.
@@ -107,7 +129,8 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::Relaunch { .. }
         | Intent::RemapSnapshot { .. }
         | Intent::FetchObject { .. } => true,
-        Intent::RemoveSnapshot { .. }
+        Intent::Collect { .. }
+        | Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }
         | Intent::DeleteContainer { .. }

@@ -224,12 +224,21 @@ impl ContentStore {
 
     /// Removes a blob durably. None there is success: the call may be repeated.
     pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
-        let path = self.blob_path(digest);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_directory(&self.inner.blobs),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(io_error("remove", &path)(error)),
+        self.remove_blobs(std::slice::from_ref(digest))
+    }
+
+    /// Removes many, with one sync; as [`Self::remove_blob`].
+    pub fn remove_blobs(&self, digests: &[Digest]) -> Result<()> {
+        let mut removed = false;
+        for digest in digests {
+            let path = self.blob_path(digest);
+            match fs::remove_file(&path) {
+                Ok(()) => removed = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("remove", &path)(error)),
+            }
         }
+        if removed { sync_directory(&self.inner.blobs) } else { Ok(()) }
     }
 
     /// The digests of all blobs, in order. Names that are no digest are left alone.
@@ -290,6 +299,11 @@ impl ContentStore {
     /// The unfinished ingests of a namespace, by ref (CON-21).
     pub fn statuses(&self, namespace: &NamespaceName) -> Result<Vec<IngestStatus>> {
         ingest::statuses(self, namespace)
+    }
+
+    /// The unfinished ingests of all namespaces.
+    pub fn ingests(&self) -> Result<Vec<(NamespaceName, IngestStatus)>> {
+        ingest::all(self)
     }
 
     /// Takes the lock of an ingest directory; `None` while somebody else has it.

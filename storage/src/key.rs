@@ -3,8 +3,9 @@
 use std::fmt;
 
 use bosun_types::event::EventSequence;
+use bosun_types::lease::LeaseResource;
 use bosun_types::{
-    ContainerId, Digest, ExecId, ImageName, NamespaceName, OperationId, SnapshotKey, SocketId,
+    ContainerId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey, SocketId,
 };
 
 /// A key, or a prefix of keys, inside one table.
@@ -91,6 +92,22 @@ pub fn snapshot(namespace: &NamespaceName, snapshotter: &str, key: &SnapshotKey)
 /// The prefix of a snapshotter's snapshots.
 pub fn snapshots_of(namespace: &NamespaceName, snapshotter: &str) -> Key {
     join(&[namespace.as_str().as_bytes(), snapshotter.as_bytes(), b""])
+}
+
+/// A lease.
+pub fn lease(namespace: &NamespaceName, id: &LeaseId) -> Key {
+    join(&[namespace.as_str().as_bytes(), id.as_str().as_bytes()])
+}
+
+/// Something that a lease holds.
+pub fn lease_entry(namespace: &NamespaceName, id: &LeaseId, resource: &LeaseResource) -> Key {
+    let (kind, what) = (resource.kind(), resource.id());
+    join(&[namespace.as_str().as_bytes(), id.as_str().as_bytes(), kind.as_bytes(), what.as_bytes()])
+}
+
+/// The prefix of everything that a lease holds.
+pub fn lease_entries_of(namespace: &NamespaceName, id: &LeaseId) -> Key {
+    join(&[namespace.as_str().as_bytes(), id.as_str().as_bytes(), b""])
 }
 
 /// An operation.

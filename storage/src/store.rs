@@ -75,6 +75,21 @@ pub struct EventPage {
     pub events: Vec<EventRecord>,
 }
 
+/// A row that [`Store::view`] shows.
+pub struct Viewed<'a> {
+    /// Its table.
+    pub table: Table,
+    key: Key,
+    value: &'a [u8],
+}
+
+impl Viewed<'_> {
+    /// As what it is.
+    pub fn decode<R: Record>(&self) -> Result<R> {
+        codec::decode(&self.key, self.value)
+    }
+}
+
 /// A cheap handle.
 #[derive(Clone)]
 pub struct Store {
@@ -208,6 +223,16 @@ impl Store {
     pub fn scan<R: Record>(&self, prefix: &Key) -> Result<Vec<R>> {
         let rows = self.inner.backend.scan(R::TABLE, prefix, &Key::all(), usize::MAX)?;
         rows.iter().map(|(key, value)| codec::decode(key, value)).collect()
+    }
+
+    /// Shows every row of the tables below the prefixes, all as of one moment. Bounded memory, whatever the tables hold; commits go on
+    /// meanwhile. Blocking; to be short: a database that failed opens again only after it.
+    pub fn view(
+        &self,
+        ranges: &[(Table, Key)],
+        visit: &mut dyn FnMut(&Viewed<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.backend.view(ranges, &mut |table, key, value| visit(&Viewed { table, key, value }))
     }
 
     /// At most `limit` events from `from` on.

@@ -1,5 +1,8 @@
 //! The tables, and what it takes to be a row.
 
+use bosun_types::NamespaceName;
+use bosun_types::gc::Object;
+
 use crate::error::Result;
 use crate::key::Key;
 
@@ -37,6 +40,8 @@ pub enum Table {
     Sockets = 16,
     /// Restart policies of containers, and where they are.
     Relaunches = 14,
+    /// What leases hold.
+    LeaseEntries = 17,
 }
 
 impl Table {
@@ -58,6 +63,7 @@ impl Table {
             Self::Audit => "audit",
             Self::Sockets => "sockets",
             Self::Relaunches => "relaunches",
+            Self::LeaseEntries => "lease_entries",
         }
     }
 }
@@ -70,6 +76,11 @@ pub trait Record: bincode::Encode + bincode::Decode<()> + Sized {
     const VERSION: u8;
     /// Its key.
     fn key(&self) -> Key;
+    /// The blobs and snapshots of its namespace that it keeps or is itself; garbage collection must not remove one of them between the moment
+    /// at which a change was decided and its commit.
+    fn touches(&self) -> Option<(&NamespaceName, Vec<Object>)> {
+        None
+    }
     /// Reads an older version; `None`: not known.
     fn decode_old(version: u8, body: &[u8]) -> Option<Result<Self>> {
         let _ = (version, body);

@@ -40,6 +40,10 @@ fn container_id() -> ContainerId {
     ContainerId::new("life").expect("good")
 }
 
+fn rubbish() -> SnapshotKey {
+    SnapshotKey::new("rubbish").expect("good")
+}
+
 fn key() -> SnapshotKey {
     SnapshotKey::new("loose").expect("good")
 }
@@ -52,6 +56,8 @@ pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
     let _ = snapshots.prepare(key(), None, Labels::new()).await;
     let _ = layers(client).await;
     let _ = snapshots.remove(key()).await;
+    make_rubbish(client).await;
+    let _ = client.collect_garbage(false).await;
     let request = PullRequest::new(reference.clone(), SNAPSHOTTER_DEFAULT);
     if let Ok(transfer) = namespace(client).transfers().pull(request).await {
         told.image = transfer.wait().await.is_ok();
@@ -116,6 +122,15 @@ async fn give_and_take(client: &Client, reference: &Reference) -> Result<()> {
     let sent = transfers.push_object(request.clone()).await?.wait().await;
     transfers.fetch_object(request).await?.wait().await?;
     pushed.and(sent).map(drop)
+}
+
+/// A blob and a snapshot that nothing refers to.
+async fn make_rubbish(client: &Client) {
+    let _ = namespace(client).default_snapshots().prepare(rubbish(), None, Labels::new()).await;
+    if let Ok(mut writer) = namespace(client).content().writer("rubbish".to_owned(), 0, None).await {
+        let _ = writer.write(bytes::Bytes::from_static(b"rubbish")).await;
+        let _ = writer.commit(0, None, Labels::new()).await;
+    }
 }
 
 async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
@@ -230,6 +245,7 @@ pub async fn remove_all(client: &Client) {
             && gone(namespace(client).default_snapshots().remove(key()).await)
             && gone(mapped.delete(true).await)
             && remove_copies(client).await
+            && gone(namespace(client).default_snapshots().remove(rubbish()).await)
     })
     .await;
 }

@@ -13,6 +13,7 @@ mod escapes;
 mod events;
 mod filters;
 mod hosts;
+mod leases;
 mod registry;
 mod registry_access;
 mod relaunch;

@@ -14,6 +14,7 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct World {
     directory: tempfile::TempDir,
     places: Places,
+    collects: bool,
 }
 
 impl World {
@@ -28,7 +29,15 @@ impl World {
             state: directory.path().join("run"),
             cgroup_parent: format!("/{}", name_of(directory.path())),
         };
-        Self { directory, places }
+        Self { directory, places, collects: false }
+    }
+
+    /// One whose daemon collects garbage by itself, as it does outside of tests. In others only what asks for it removes what nothing refers to,
+    /// so that a test may hold things in its hands.
+    pub fn collecting() -> Self {
+        let mut world = Self::new();
+        world.collects = true;
+        world
     }
 
     /// Where the daemon keeps its things.
@@ -105,6 +114,9 @@ impl World {
             .arg("--shim")
             .arg(program("bosun-shim"))
             .args(words);
+        if !self.collects {
+            command.arg("--no-automatic-gc");
+        }
         command.env("RUST_LOG", std::env::var("BOSUN_TEST_LOG").unwrap_or_else(|_| "info".to_owned()));
         command.env_remove("BOSUN_ADDRESS").envs(environment.iter().copied());
         let child =

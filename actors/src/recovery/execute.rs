@@ -16,6 +16,7 @@ use super::guarded::{in_writer, remove_container, undo_snapshot};
 use super::plan::{ATTEMPTS_MAX, Action, Decision, MACHINE_RESTARTED, Observed, Subject};
 use crate::core::{Shared, blocking};
 use crate::directory::Name;
+use crate::gc::RemoveGarbage;
 use crate::operation;
 use crate::ports::Owner;
 use crate::snapshots::{self, RemoveDirectory};
@@ -146,7 +147,9 @@ async fn work(core: &Shared, mut operation: OperationRecord, action: &Action) ->
 }
 
 /// A panic is an error like others: one poisoned row must not keep recovery from the rest.
-pub(super) async fn isolated(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+pub(crate) async fn isolated<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => {
@@ -198,6 +201,12 @@ async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> 
         Intent::RemoveSnapshot { snapshotter, directory, .. } => {
             operation::persist(&RemoveDirectory { snapshotter: core.snapshotter(&snapshotter)?, directory })
                 .await?;
+            close(core, operation, |_| ()).await
+        }
+        Intent::Collect { .. } => {
+            if let Some(removal) = RemoveGarbage::of(core, &operation.intent) {
+                operation::persist(&removal).await?;
+            }
             close(core, operation, |_| ()).await
         }
         Intent::DeleteContainer { container, snapshotter, directory, .. } => {

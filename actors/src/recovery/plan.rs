@@ -9,7 +9,7 @@
 //! | making a snapshot, a copy of one, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
-//! | removing a task, a snapshot, a container | finished |
+//! | removing a task, a snapshot, a container, the files of garbage | finished |
 //! | a pull, a push | resumed |
 //! | starting a container again | adopted: the container's restart policy goes on with it |
 //! | a task that was alive, of another boot | ended, unknown how: the machine was restarted |
@@ -232,6 +232,11 @@ impl<'a> Claims<'a> {
                 | Intent::ApplyLayer { snapshotter, directory, .. } => {
                     in_work.insert((snapshotter.as_str(), *directory));
                 }
+                Intent::Collect { directories: named, .. } => {
+                    in_work.extend(
+                        named.iter().map(|(snapshotter, directory)| (snapshotter.as_str(), *directory)),
+                    );
+                }
                 Intent::CreateTask { nonce, .. } => {
                     in_making.insert(nonce.as_str());
                     nonces.insert(nonce);
@@ -291,9 +296,10 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
         | Intent::RemapSnapshot { .. } => {
             (Action::Undo, "whoever asked for it heard nothing: it was never there")
         }
-        Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. } => {
-            (Action::RollForward, "a removal that was begun is finished")
-        }
+        Intent::RemoveSnapshot { .. }
+        | Intent::DeleteContainer { .. }
+        | Intent::DeleteTask { .. }
+        | Intent::Collect { .. } => (Action::RollForward, "a removal that was begun is finished"),
         Intent::Pull { .. } | Intent::FetchObject { .. } => {
             (Action::Resume, "what was fetched is kept; the rest is fetched now")
         }
@@ -320,7 +326,10 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
 const fn removes(intent: &Intent) -> bool {
     matches!(
         intent,
-        Intent::RemoveSnapshot { .. } | Intent::DeleteContainer { .. } | Intent::DeleteTask { .. }
+        Intent::RemoveSnapshot { .. }
+            | Intent::DeleteContainer { .. }
+            | Intent::DeleteTask { .. }
+            | Intent::Collect { .. }
     )
 }
 

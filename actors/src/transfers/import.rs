@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use bosun_storage::batch::Batch;
 use bosun_storage::image::closure::{ClosureError, Member, Platforms, closure};
 use bosun_storage::image::import::{ImportOptions, Imported, ImportedImage, read_archive};
 use bosun_storage::image::media_type;
@@ -11,7 +12,7 @@ use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
 use bosun_types::platform::Platform;
 use bosun_types::transfer::{ImportRequest, TransferKind, TransferState};
-use bosun_types::{Digest, Error, ErrorClass, ImageName, Labels, NamespaceName, Result};
+use bosun_types::{Digest, Error, ErrorClass, ImageName, Labels, LeaseId, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +23,7 @@ use super::progress::Progress;
 use super::record::{self, Finished};
 use super::{Added, TransferHandle};
 use crate::core::{Shared, blocking};
-use crate::namespaces::DEADLINE;
-use crate::writer::write;
-use crate::{content, images};
+use crate::{content, images, leases};
 
 /// Chunks between the client and the reader.
 const CHUNKS_WAITING: usize = 16;
@@ -33,9 +32,11 @@ const CHUNKS_WAITING: usize = 16;
 pub(crate) fn start(
     core: &Shared,
     namespace: &NamespaceName,
+    lease: Option<LeaseId>,
     request: ImportRequest,
     bytes: mpsc::Receiver<Bytes>,
 ) -> Result<TransferHandle> {
+    leases::extend(core, &mut Batch::new(), namespace, lease.as_ref(), [])?;
     if let Some(snapshotter) = &request.unpack {
         core.snapshotter(snapshotter)?;
     }
@@ -56,6 +57,8 @@ pub(crate) fn start(
         progress: progress.clone(),
         cancel,
         made: Arc::default(),
+        lease,
+        kept: Arc::default(),
     };
     work.core.runtime.clone().spawn(async move {
         let state = match run(&work, &request, bytes).await {
@@ -68,11 +71,14 @@ pub(crate) fn start(
 }
 
 async fn run(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>) -> Result<Vec<ImageRecord>> {
+    // Digests are known only when the bytes are here: until the rows are, no blob's file is removed.
+    let importing = work.core.gc.barrier.importing();
     let imported = read(work, request, bytes).await;
     let result = match &imported {
         Err(error) => Err(error.clone()),
         Ok(imported) => finish(work, request, imported).await,
     };
+    drop(importing);
     if result.is_err() {
         work.remove_made().await?;
     }
@@ -80,7 +86,7 @@ async fn run(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>)
     let written = imported.map(|imported| imported.blobs).unwrap_or_default();
     let unrecorded = written.iter().map(|blob| blob.digest);
     let unrecorded = unrecorded.filter(|digest| content::get(&work.core, &work.namespace, digest).is_err());
-    remove_unrecorded(work, unrecorded.collect()).await?;
+    crate::gc::remove_files(&work.core, unrecorded.collect()).await?;
     result
 }
 
@@ -204,24 +210,6 @@ async fn local_documents(work: &Work, target: &Descriptor, platform: &Platform) 
     .await
 }
 
-/// Blobs of an import that no namespace has. In the writer of content, as a deletion: a commit that names one of them comes before and
-/// keeps it, or after and sees that it is gone.
-async fn remove_unrecorded(work: &Work, written: Vec<Digest>) -> Result<()> {
-    if written.is_empty() {
-        return Ok(());
-    }
-    write(&work.core, &content::WRITER, DEADLINE, move |core| async move {
-        for digest in written {
-            if !content::holders(&core, &digest)? {
-                let store = core.content.clone();
-                blocking(move || Ok(store.remove_blob(&digest)?)).await?;
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
 /// Unpacks an image that is recorded; nothing to do is the usual case and costs a few reads.
 pub(crate) async fn unpack_recorded(
     core: &Shared,
@@ -238,6 +226,8 @@ pub(crate) async fn unpack_recorded(
         progress: Progress::unseen(),
         cancel: CancellationToken::new(),
         made: Arc::default(),
+        lease: None,
+        kept: Arc::default(),
     };
     let documents = local_documents(&work, &image.target, &Platform::host()).await.map_err(|error| {
         match error.class {

@@ -9,10 +9,11 @@ use bosun_storage::archive::{UnpackOptions, Whiteouts};
 use bosun_storage::key;
 use bosun_storage::layer::{LayerOutcome, fetch_and_unpack, fetch_as_is};
 use bosun_types::content::Descriptor;
+use bosun_types::gc::Object;
 use bosun_types::reference::Reference;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::transfer::PartStatus;
-use bosun_types::{Digest, Error, ErrorClass, NamespaceName, Result, SnapshotKey};
+use bosun_types::{Digest, Error, ErrorClass, LeaseId, NamespaceName, Result, SnapshotKey};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::{OwnedMutexGuard, mpsc};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::documents::Documents;
 use super::progress::{Part, Progress};
 use crate::core::{Shared, SharedSnapshotter, blocking};
+use crate::gc::barrier::Hold;
 use crate::ports::RepositoryPort;
 use crate::snapshots;
 
@@ -52,6 +54,10 @@ pub(crate) struct Work {
     pub cancel: CancellationToken,
     /// Directories made by this transfer, to be removed when it fails.
     pub made: Arc<Mutex<Vec<u64>>>,
+    /// Holds what is recorded.
+    pub lease: Option<LeaseId>,
+    /// Keeps what this transfer relies on from the collector until it has ended.
+    pub kept: Arc<Mutex<Vec<Hold>>>,
 }
 
 /// A layer that has become a snapshot's directory; its row comes with the commit.
@@ -84,6 +90,20 @@ impl Work {
             Err(error) if error.class == ErrorClass::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Keeps things from the collector, whether they are here or not; look after this, not before.
+    pub(crate) async fn keep(&self, objects: Vec<Object>) {
+        let things = objects.into_iter().map(|object| (self.namespace.clone(), object)).collect();
+        let hold = self.core.gc.barrier.hold(things).await;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(hold);
+    }
+
+    /// What the chains are as snapshots.
+    pub(crate) fn snapshots(&self, chain: &[Digest]) -> Vec<Object> {
+        let Some(snapshotter) = &self.snapshotter else { return Vec::new() };
+        let keys = chain.iter().filter_map(|chain| SnapshotKey::new(chain.to_string()).ok());
+        keys.map(|key| Object::Snapshot { snapshotter: snapshotter.name().to_owned(), key }).collect()
     }
 
     fn has_independent_layers(&self) -> bool {
@@ -135,6 +155,11 @@ impl Work {
 /// Makes every layer's blob and directory be there, for each of the images.
 pub(crate) async fn all(work: &Work, images: &[Documents]) -> Result<Layers> {
     let mut layers = Layers::default();
+    for documents in images {
+        let mut wanted = work.snapshots(&documents.chain);
+        wanted.extend(documents.manifest.layers.iter().map(|layer| Object::Blob(layer.digest)));
+        work.keep(wanted).await;
+    }
     if let Some(snapshotter) = &work.snapshotter {
         // In one order, by everyone: no two transfers can wait for each other.
         let chains: BTreeSet<&Digest> = images.iter().flat_map(|documents| &documents.chain).collect();

@@ -12,14 +12,15 @@ use bosun_types::image::ImageRecord;
 use bosun_types::operation::{Intent, OperationRecord};
 use bosun_types::reference::Reference;
 use bosun_types::transfer::{
-    Credential, ObjectRequest, Platforms, PullRequest, PushRequest, TransferKind, TransferState,
+    ObjectRequest, Platforms, PullRequest, PushRequest, TransferKind, TransferState,
 };
-use bosun_types::{Error, NamespaceName, Result};
+use bosun_types::{Error, LeaseId, NamespaceName, Result};
 
 use super::layers::{Remote, Work};
 use super::progress::Progress;
-use super::{Added, TransferHandle, object, pull, push, secrets};
+use super::{Added, Asked, TransferHandle, object, pull, push, secrets};
 use crate::core::{Shared, blocking};
+use crate::leases;
 use crate::operation;
 use crate::ports::Access;
 
@@ -34,21 +35,23 @@ pub(crate) enum Request {
 
 impl Request {
     /// Of an intent that an earlier life of the daemon left.
-    fn of(intent: Intent) -> Option<(u64, Self)> {
+    fn of(intent: Intent) -> Option<(u64, Self, Option<LeaseId>)> {
         match intent {
-            Intent::Pull { transfer, request } => Some((transfer, Self::Pull(request))),
-            Intent::Push { transfer, request } => Some((transfer, Self::Push(request))),
-            Intent::FetchObject { transfer, request } => Some((transfer, Self::FetchObject(request))),
-            Intent::PushObject { transfer, request } => Some((transfer, Self::PushObject(request))),
+            Intent::Pull { transfer, request, lease } => Some((transfer, Self::Pull(request), lease)),
+            Intent::Push { transfer, request } => Some((transfer, Self::Push(request), None)),
+            Intent::FetchObject { transfer, request, lease } => {
+                Some((transfer, Self::FetchObject(request), lease))
+            }
+            Intent::PushObject { transfer, request } => Some((transfer, Self::PushObject(request), None)),
             _ => None,
         }
     }
 
-    fn intent(&self, transfer: u64) -> Intent {
+    fn intent(&self, transfer: u64, lease: Option<LeaseId>) -> Intent {
         match self.clone() {
-            Self::Pull(request) => Intent::Pull { transfer, request },
+            Self::Pull(request) => Intent::Pull { transfer, request, lease },
             Self::Push(request) => Intent::Push { transfer, request },
-            Self::FetchObject(request) => Intent::FetchObject { transfer, request },
+            Self::FetchObject(request) => Intent::FetchObject { transfer, request, lease },
             Self::PushObject(request) => Intent::PushObject { transfer, request },
         }
     }
@@ -110,21 +113,19 @@ impl Request {
 }
 
 /// Logs the intent and starts the worker, or joins the equal one that runs.
-pub(super) async fn start(
-    core: &Shared,
-    namespace: &NamespaceName,
-    request: Request,
-    credential: Option<Credential>,
-) -> Result<TransferHandle> {
+pub(super) async fn start(core: &Shared, namespace: &NamespaceName, asked: Asked) -> Result<TransferHandle> {
+    let (request, credential, lease) = asked.clone();
     request.check(core)?;
+    // LSE-4: better now than after the last byte.
+    leases::extend(core, &mut Batch::new(), namespace, lease.as_ref(), [])?;
     let id = core.store.next_transfer();
-    let asked = (request.clone(), credential.clone());
     let subject = request.reference().to_string();
-    let (handle, progress) = match core.transfers.add(id, namespace, request.kind(), &subject, Some(asked))? {
+    let added = core.transfers.add(id, namespace, request.kind(), &subject, Some(asked.clone()))?;
+    let (handle, progress) = match added {
         Added::Joined(handle) => return Ok(handle),
         Added::New(handle, progress) => (handle, progress),
     };
-    let operation = operation::record(core, namespace, request.intent(id));
+    let operation = operation::record(core, namespace, request.intent(id, lease));
     let logged = async {
         secrets::keep(core, id, credential.as_ref()).await?;
         let mut batch = Batch::new();
@@ -136,19 +137,19 @@ pub(super) async fn start(
         secrets::forget(core, id).await;
         return Err(error);
     }
-    spawn(core, request, credential, operation, &handle, progress);
+    spawn(core, asked, operation, &handle, progress);
     Ok(handle)
 }
 
 /// An open intent found after a crash: run again from the start, on what is there.
 pub(crate) async fn resume(core: &Shared, operation: OperationRecord) -> Result<()> {
-    let Some((transfer, request)) = Request::of(operation.intent.clone()) else {
+    let Some((transfer, request, lease)) = Request::of(operation.intent.clone()) else {
         return Err(Error::internal(format!("{} is no transfer", operation.id)));
     };
     let credential = secrets::recall(core, transfer).await?;
-    let asked = (request.clone(), credential.clone());
-    let subject = request.reference().to_string();
-    match core.transfers.add(transfer, &operation.namespace, request.kind(), &subject, Some(asked))? {
+    let (kind, subject) = (request.kind(), request.reference().to_string());
+    let asked = (request, credential, lease);
+    match core.transfers.add(transfer, &operation.namespace, kind, &subject, Some(asked.clone()))? {
         // A client asked for the same again before we got here: that one does it, and this intent is over.
         Added::Joined(_) => {
             let mut batch = Batch::new();
@@ -156,7 +157,7 @@ pub(crate) async fn resume(core: &Shared, operation: OperationRecord) -> Result<
             core.commit(batch).await.map(drop)
         }
         Added::New(handle, progress) => {
-            spawn(core, request, credential, operation, &handle, progress);
+            spawn(core, asked, operation, &handle, progress);
             Ok(())
         }
     }
@@ -164,8 +165,7 @@ pub(crate) async fn resume(core: &Shared, operation: OperationRecord) -> Result<
 
 fn spawn(
     core: &Shared,
-    request: Request,
-    credential: Option<Credential>,
+    (request, credential, lease): Asked,
     operation: OperationRecord,
     handle: &TransferHandle,
     progress: Progress,
@@ -181,6 +181,8 @@ fn spawn(
             progress: progress.clone(),
             cancel,
             made: Arc::default(),
+            lease,
+            kept: Arc::default(),
         };
         let state = match run(work, request, access, &operation).await {
             Ok(images) => TransferState::Done(images),

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use bosun_storage::batch::Batch;
 use bosun_storage::image::media_type;
 use bosun_types::content::Descriptor;
+use bosun_types::gc::{LABEL_ROOT, Object};
 use bosun_types::image::ImageRecord;
 use bosun_types::operation::OperationRecord;
 use bosun_types::transfer::ObjectRequest;
@@ -13,13 +14,10 @@ use futures::future::BoxFuture;
 
 use super::layers::{self, Work};
 use super::{logged, push, source};
-use crate::content;
 use crate::namespaces::DEADLINE;
 use crate::operation::{FETCH_OBJECT, Operation, PUSH_OBJECT, Plan};
 use crate::writer::write;
-
-/// Keeps what nothing else names (GC-1); its value is when.
-const LABEL_GC_ROOT: &str = "containerd.io/gc.root";
+use crate::{content, leases};
 
 pub(super) async fn fetch(work: Work, operation: &OperationRecord) -> Result<Vec<ImageRecord>> {
     let core = work.core.clone();
@@ -37,6 +35,7 @@ impl FetchObject {
         let remote = self.work.remote()?;
         let digest = remote.reference.digest.ok_or_else(|| Error::internal("an object has a digest"))?;
         let found = self.work.unless_cancelled(remote.repository.find(&digest)).await?;
+        self.work.keep(vec![Object::Blob(found.digest)]).await;
         let part = self.work.progress.part("object", &found);
         layers::ensure_blob(&self.work, &found, &part).await?;
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
@@ -46,8 +45,8 @@ impl FetchObject {
     async fn record(&self, operation: &OperationRecord) -> Result<Vec<ImageRecord>> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let found = found.ok_or_else(|| Error::internal("an object is fetched first"))?;
-        let (namespace, id) = (self.work.namespace.clone(), operation.id);
-        let mut labels = Labels::from([(LABEL_GC_ROOT.to_owned(), Timestamp::now().to_string())]);
+        let (namespace, lease, id) = (self.work.namespace.clone(), self.work.lease.clone(), operation.id);
+        let mut labels = Labels::from([(LABEL_ROOT.to_owned(), Timestamp::now().to_string())]);
         source::add(&mut labels, &self.work.remote()?.reference);
         write(&self.work.core, &content::WRITER, DEADLINE, move |core| async move {
             if !core.content.has_blob(&found.digest) {
@@ -57,6 +56,7 @@ impl FetchObject {
             let mut batch = Batch::new();
             core.ensure_namespace(&mut batch, &namespace)?;
             content::put_or_extend(&core, &mut batch, content::record_of(&namespace, &found, labels))?;
+            leases::extend(&core, &mut batch, &namespace, lease.as_ref(), [leases::blob(&found.digest)])?;
             batch.close_operation(id);
             core.commit(batch).await.map(|_| Vec::new())
         })

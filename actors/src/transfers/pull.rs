@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_storage::image;
 use bosun_types::content::Descriptor;
+use bosun_types::gc::Object;
 use bosun_types::image::ImageRecord;
 use bosun_types::operation::OperationRecord;
 use bosun_types::platform::Platform;
@@ -129,6 +130,7 @@ impl Pull {
             "config"
         };
         let part = self.work.progress.part(kind, &descriptor);
+        self.work.keep(vec![Object::Blob(descriptor.digest)]).await;
         let content = self.work.core.content.clone();
         if content.has_blob(&descriptor.digest) {
             let bytes = blocking(move || Ok(content.read_blob(&descriptor.digest, bytes_max)?)).await?;
@@ -152,6 +154,7 @@ impl Pull {
             (images.ok_or_else(|| Error::internal("a pull has its documents first"))?, found.others.clone())
         };
         self.work.remove_made().await?;
+        self.work.keep(others.iter().map(|(blob, _)| Object::Blob(blob.digest)).collect()).await;
         let layers = layers::all(&self.work, &images).await?;
         let jobs = others.iter().map(|(blob, _)| {
             let part = self.work.progress.part("other", blob);
@@ -210,6 +213,7 @@ pub(super) async fn keep(
     descriptor: &Descriptor,
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>> {
+    work.keep(vec![Object::Blob(descriptor.digest)]).await;
     let _blob = work.core.transfers.lock(format!("blob/{}", descriptor.digest)).await;
     let (content, descriptor) = (work.core.content.clone(), descriptor.clone());
     let (namespace, reference) = (work.namespace.clone(), format!("{kind}-{}", descriptor.digest));

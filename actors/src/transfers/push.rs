@@ -9,6 +9,7 @@ use bosun_storage::content::ContentStore;
 use bosun_storage::image::{self, Parsed, media_type};
 use bosun_storage::key;
 use bosun_types::content::{ContentRecord, Descriptor};
+use bosun_types::gc::Object;
 use bosun_types::image::ImageRecord;
 use bosun_types::operation::OperationRecord;
 use bosun_types::platform::Platform;
@@ -82,6 +83,8 @@ impl Push {
             None => image.target.clone(),
             Some(platform) => self.choose(&image.target, platform).await?,
         };
+        // The name may go meanwhile: what it names stays until it is sent.
+        self.work.keep(vec![Object::Blob(target.digest)]).await;
         // What is not here has no children that anyone could see; it is missing itself.
         let lookup = |descriptor: Descriptor| -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
             Box::pin(async move {

@@ -7,7 +7,9 @@ use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_types::content::{ContentRecord, Descriptor};
 use bosun_types::event::Event;
+use bosun_types::gc::Object;
 use bosun_types::image::{ImageRecord, LABEL_GC_REF_CONTENT, LABEL_GC_REF_SNAPSHOT, LABEL_UNCOMPRESSED};
+use bosun_types::lease::LeaseResource;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::{Digest, Error, ImageName, Labels, OperationId, Result, SnapshotKey, Timestamp};
 use tokio::sync::oneshot;
@@ -18,7 +20,7 @@ use super::source;
 use crate::core::{Shared, blocking};
 use crate::namespaces::DEADLINE;
 use crate::writer::write;
-use crate::{content, images, snapshots};
+use crate::{content, images, leases, snapshots};
 
 /// One image of a transfer.
 pub(crate) struct Finished {
@@ -105,6 +107,9 @@ async fn commit_now(
             recorded.push(record);
         }
     }
+    for image in &finished {
+        leases::extend(core, &mut batch, &work.namespace, work.lease.as_ref(), of_lease(work, image))?;
+    }
     if let Some(operation) = operation {
         batch.close_operation(operation);
     }
@@ -124,6 +129,15 @@ async fn commit_now(
         }
     }
     Ok(recorded)
+}
+
+/// LSE-5: all of an image, made now or found.
+fn of_lease(work: &Work, image: &Finished) -> Vec<LeaseResource> {
+    let others = image.others.iter().map(|(blob, _)| blob);
+    let blobs = image.documents.iter().flat_map(Documents::blobs).chain(others);
+    let blobs = blobs.map(|blob| Object::Blob(blob.digest));
+    let chains = image.documents.iter().flat_map(|documents| work.snapshots(&documents.chain));
+    blobs.chain(chains).map(LeaseResource::Object).collect()
 }
 
 /// What was found earlier and therefore not made again may have been deleted since. Inside the writers that delete, so it holds until the commit.

@@ -25,12 +25,12 @@ use crate::ports::{Access, BlobSource, Fetch, Pushed, RegistryPort, RepositoryPo
 
 /// Serves images from memory; blobs that are gated wait until the gate opens.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     images: Mutex<HashMap<String, BuiltImage>>,
-    gated: Mutex<Vec<Digest>>,
+    pub(crate) gated: Mutex<Vec<Digest>>,
     /// Small objects never come.
     mute: AtomicBool,
-    gate: Notify,
+    pub(crate) gate: Notify,
 }
 
 impl Script {
@@ -123,17 +123,17 @@ impl RepositoryPort for Scripted {
     }
 }
 
-struct World {
-    daemon: Daemon,
-    script: Arc<Script>,
-    store: Store,
-    content: ContentStore,
-    overlay: Arc<Overlay>,
+pub(crate) struct World {
+    pub(crate) daemon: Daemon,
+    pub(crate) script: Arc<Script>,
+    pub(crate) store: Store,
+    pub(crate) content: ContentStore,
+    pub(crate) overlay: Arc<Overlay>,
     _root: tempfile::TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let store = Store::in_memory();
         let content = ContentStore::open(root.path()).unwrap();
@@ -149,17 +149,18 @@ impl World {
             snapshotters: vec![Arc::clone(&overlay) as Arc<dyn Snapshotter>],
             host: Arc::new(NoHost),
             registry: Arc::new(Arc::clone(&script)),
+            gc: crate::gc::ScheduleOptions { automatic: false, ..crate::gc::ScheduleOptions::default() },
         })
         .await
         .unwrap();
         Self { daemon, script, store, content, overlay, _root: root }
     }
 
-    fn transfers(&self, namespace: &str) -> TransfersHandle {
+    pub(crate) fn transfers(&self, namespace: &str) -> TransfersHandle {
         self.daemon.namespace(namespace.parse().unwrap()).transfers()
     }
 
-    fn offer(&self, reference: &str, image: &BuiltImage) -> PullRequest {
+    pub(crate) fn offer(&self, reference: &str, image: &BuiltImage) -> PullRequest {
         let reference: Reference = reference.parse().unwrap();
         self.script.images.lock().unwrap().insert(reference.to_string(), image.clone());
         PullRequest::new(reference, self.overlay.name())
@@ -173,8 +174,17 @@ impl World {
         }
     }
 
+    /// Makes every unfinished write as old as that.
+    pub(crate) fn age_ingests(&self, when: std::time::SystemTime) {
+        for entry in std::fs::read_dir(self._root.path().join("content/ingest")).unwrap() {
+            let data =
+                std::fs::File::options().append(true).open(entry.unwrap().path().join("data")).unwrap();
+            data.set_modified(when).unwrap();
+        }
+    }
+
     /// Whatever a row names is there, and nothing else is.
-    fn assert_rows_and_files_agree(&self) {
+    pub(crate) fn assert_rows_and_files_agree(&self) {
         let snapshots: Vec<SnapshotRecord> = self.store.scan(&Key::all()).unwrap();
         let mut named: Vec<u64> = snapshots.iter().map(|record| record.directory).collect();
         let mut found = self.overlay.directories().unwrap();
@@ -192,7 +202,7 @@ impl World {
     }
 }
 
-fn image(texts: &[&str]) -> BuiltImage {
+pub(crate) fn image(texts: &[&str]) -> BuiltImage {
     let layers = texts
         .iter()
         .map(|text| LayerBuilder::new().file(text, 0o644, text.as_bytes()).build(Compression::None).unwrap());
@@ -230,7 +240,7 @@ fn archive_of(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
     tar.file("index.json", 0o644, index.as_bytes()).build(Compression::None).unwrap().bytes
 }
 
-async fn until_part(handle: &TransferHandle, digest: Digest, status: PartStatus) {
+pub(crate) async fn until_part(handle: &TransferHandle, digest: Digest, status: PartStatus) {
     let mut progress = handle.watch();
     let seen = |progress: &TransferProgress| {
         assert_eq!(progress.state, TransferState::Running, "it ended early");

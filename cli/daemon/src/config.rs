@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bosun_actors::gc::ScheduleOptions;
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,9 @@ pub struct Arguments {
     /// Serve metrics as Prometheus text at http://<address>/v1/metrics, such as 127.0.0.1:1338 [default: not at all].
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<String>,
+    /// Collect garbage only when it is asked for [default: by itself too].
+    #[arg(long)]
+    no_automatic_gc: bool,
     /// The shim program [default: bosun-shim beside bosund, else from PATH].
     #[arg(long)]
     shim: Option<PathBuf>,
@@ -68,7 +73,7 @@ pub enum ConfigCommand {
 }
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What survives a reboot.
@@ -87,6 +92,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// How registries are reached.
     pub registry: RegistryConfig,
+    /// Garbage collection.
+    pub gc: GarbageCollection,
     /// The log.
     pub log: Log,
 }
@@ -127,6 +134,57 @@ impl Default for RegistryConfig {
     }
 }
 
+/// When garbage is collected (GC-6): containerd's settings under containerd's names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GarbageCollection {
+    /// By itself; without it only when it is asked for.
+    pub automatic: bool,
+    /// The part of the time that may go into collecting, 0 to 0.5.
+    pub pause_threshold: f64,
+    /// Deletions after which it begins at once; 0: a deletion only makes the next planned collection happen.
+    pub deletion_threshold: u64,
+    /// Commits after which the next planned collection happens without any deletion; 0: never.
+    pub mutation_threshold: u64,
+    /// Milliseconds between a reason and the collection.
+    pub schedule_delay_ms: u64,
+    /// Milliseconds between the daemon's start and the first collection.
+    pub startup_delay_ms: u64,
+    /// Hours that an unfinished write that no lease holds may rest before it is forgotten.
+    pub ingest_expiry_hours: u64,
+}
+
+impl Default for GarbageCollection {
+    fn default() -> Self {
+        let options = ScheduleOptions::default();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            automatic: options.automatic,
+            pause_threshold: options.pause_threshold,
+            deletion_threshold: options.deletion_threshold,
+            mutation_threshold: options.mutation_threshold,
+            schedule_delay_ms: millis(options.schedule_delay),
+            startup_delay_ms: millis(options.startup_delay),
+            ingest_expiry_hours: options.ingest_expiry.as_secs() / 3600,
+        }
+    }
+}
+
+impl GarbageCollection {
+    /// As the collector takes them.
+    pub fn options(&self) -> ScheduleOptions {
+        ScheduleOptions {
+            automatic: self.automatic,
+            pause_threshold: self.pause_threshold,
+            deletion_threshold: self.deletion_threshold,
+            mutation_threshold: self.mutation_threshold,
+            schedule_delay: Duration::from_millis(self.schedule_delay_ms),
+            startup_delay: Duration::from_millis(self.startup_delay_ms),
+            ingest_expiry: Duration::from_secs(self.ingest_expiry_hours.saturating_mul(3600)),
+        }
+    }
+}
+
 /// The daemon's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -148,6 +206,7 @@ impl Default for Config {
             rpc: Rpc::default(),
             metrics: Metrics::default(),
             registry: RegistryConfig::default(),
+            gc: GarbageCollection::default(),
             log: Log::default(),
         }
     }
@@ -213,6 +272,7 @@ pub fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     set(&mut config.cgroup_parent, arguments.cgroup_parent.clone());
     set(&mut config.metrics.address, arguments.metrics_address.clone());
     set(&mut config.shim, arguments.shim.clone());
+    set(&mut config.gc.automatic, arguments.no_automatic_gc.then_some(false));
     check(&config)?;
     Ok(config)
 }
@@ -241,6 +301,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
     }
     if !config.cgroup_parent.starts_with('/') || config.cgroup_parent.split('/').any(|part| part == "..") {
         bail!("cgroup parent {:?} must start with '/' and must not contain '..'", config.cgroup_parent);
+    }
+    if !(0.0..=0.5).contains(&config.gc.pause_threshold) {
+        bail!("gc.pause_threshold {} must be from 0 to 0.5", config.gc.pause_threshold);
     }
     config.metrics_address()?;
     config.socket_mode().map(drop)

@@ -77,6 +77,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         snapshotters,
         host: Arc::new(RealHost::new(config.state.clone(), shim(config)?)?),
         registry: Arc::new(RealRegistry::new(config.hosts_directory())?),
+        gc: config.gc.options(),
     })
     .await?;
     attach_edge(&daemon, config).await?;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use bosun_client::Container;
 use bosun_types::container::ContainerRecord;
+use bosun_types::gc::LABEL_ROOT;
 use bosun_types::relaunch::{RelaunchInfo, RelaunchStatus, StopRequest};
 use bosun_types::task::{ExitCause, ProcessInfo};
-use bosun_types::{ErrorClass, ExecId, signal};
+use bosun_types::{ErrorClass, ExecId, Labels, signal};
 use serde::Serialize;
 
 use crate::arguments::{Kill, Names, Ps, Rm};
@@ -175,7 +177,20 @@ async fn remove(context: &Context, name: &str, options: &Rm) -> anyhow::Result<(
             return Err(anyhow::Error::new(error).context(format!("container {name}")));
         }
     }
+    if options.keep_snapshot {
+        root_snapshot(context, &container).await?;
+    }
     container.delete(!options.keep_snapshot).await?;
+    Ok(())
+}
+
+/// A snapshot that is to outlive its container is kept by nothing else: without the label the next collection takes it.
+async fn root_snapshot(context: &Context, container: &Container) -> anyhow::Result<()> {
+    let record = container.record().await?;
+    if let (Some(snapshotter), Some(key)) = (record.snapshotter, record.snapshot_key) {
+        let label = Labels::from([(LABEL_ROOT.to_owned(), record.id.to_string())]);
+        context.namespace().snapshots(&snapshotter).update_labels(key, label, false).await?;
+    }
     Ok(())
 }
 

@@ -23,9 +23,15 @@ pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
         Some(ImagesCommand::Ls { quiet, filter }) => list(context, quiet, &filter).await,
         Some(ImagesCommand::Import(options)) => load(context, &options).await,
         Some(ImagesCommand::Export(options)) => save::save(context, &options).await,
-        Some(ImagesCommand::Rm { names }) => {
-            for name in names {
-                context.namespace().images().delete(ImageName::new(name.as_str())?).await?;
+        Some(ImagesCommand::Rm { names, sync }) => {
+            let images = context.namespace().images();
+            for (name, left) in names.iter().zip((0..names.len()).rev()) {
+                let image = ImageName::new(name.as_str())?;
+                // One collection, after the last.
+                match sync && left == 0 {
+                    true => images.delete_sync(image).await?,
+                    false => images.delete(image).await?,
+                }
                 output::line(name);
             }
             Ok(())

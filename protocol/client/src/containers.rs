@@ -11,17 +11,18 @@ use bosun_types::{ContainerId, NamespaceName, Result};
 use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::failure::answer;
+use crate::session::Place;
 use crate::task::Task;
 
 /// The containers of one namespace.
 #[derive(Clone)]
 pub struct Containers {
     driver: Driver,
-    namespace: NamespaceName,
+    namespace: Place,
 }
 
 impl Containers {
-    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
+    pub(crate) fn new(driver: Driver, namespace: Place) -> Self {
         Self { driver, namespace }
     }
 
@@ -59,7 +60,7 @@ impl Containers {
 
     /// One, by id; whether it exists shows at the first call.
     pub fn get(&self, id: ContainerId) -> Container {
-        Container { driver: self.driver.clone(), namespace: self.namespace.clone(), id }
+        Container { driver: self.driver.clone(), namespace: self.namespace.name.clone(), id }
     }
 }
 

@@ -8,7 +8,7 @@ use bosun_protocol::Wire;
 use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::convert::{length, pair_count, read_list, write_pairs, write_texts};
 use bosun_types::content::{ContentRecord, IngestStatus};
-use bosun_types::{Digest, Error, Labels, NamespaceName, Result};
+use bosun_types::{Digest, Error, Labels, Result};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ use crate::daemon::all_pages;
 use crate::driver::{Connector, Driver};
 use crate::failure::{Failure, answer};
 use crate::incoming::Incoming;
-use crate::session::Session;
+use crate::session::{Place, Session};
 use crate::upload::CHUNKS_BUFFERED_MAX;
 
 mod copy;
@@ -28,7 +28,7 @@ pub use writer::ContentWriter;
 #[derive(Clone)]
 pub struct Content {
     driver: Driver,
-    namespace: NamespaceName,
+    namespace: Place,
 }
 
 /// One call on the content capability.
@@ -47,7 +47,7 @@ macro_rules! on_content {
 }
 
 impl Content {
-    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
+    pub(crate) fn new(driver: Driver, namespace: Place) -> Self {
         Self { driver, namespace }
     }
 
@@ -217,7 +217,7 @@ impl Remaining {
 
 async fn read_blob(
     connector: Rc<Connector>,
-    namespace: NamespaceName,
+    namespace: Place,
     digest: Digest,
     remaining: Remaining,
     items: mpsc::Sender<Result<Bytes>>,
@@ -241,7 +241,7 @@ async fn read_blob(
 
 async fn read_over(
     session: &Session,
-    namespace: &NamespaceName,
+    namespace: &Place,
     digest: Digest,
     remaining: &Rc<RefCell<Remaining>>,
     items: &mpsc::Sender<Result<Bytes>>,

@@ -4,6 +4,7 @@ use bosun_filter::Filters;
 use bosun_protocol::convert::{pair_count, write_pairs};
 use bosun_protocol::daemon_capnp::bosun;
 use bosun_protocol::{Wire, limits};
+use bosun_types::gc::Collection;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::OperationRecord;
 use bosun_types::tree::{DaemonStatus, TreeNode};
@@ -14,6 +15,7 @@ use crate::events::Events;
 use crate::failure::{Failure, answer};
 use crate::namespace::Namespace;
 use crate::options::ConnectOptions;
+use crate::session::Place;
 
 /// A client of one daemon. Cheap to clone; all clones share one connection.
 #[derive(Clone)]
@@ -115,7 +117,7 @@ impl Client {
 
     /// A namespace. It need not exist: its first write makes it.
     pub fn namespace(&self, name: NamespaceName) -> Namespace {
-        Namespace::new(self.driver.clone(), name)
+        Namespace::new(self.driver.clone(), Place { name, lease: None })
     }
 
     /// Every namespace, ordered by name.
@@ -197,6 +199,18 @@ impl Client {
                 request.get().set_id(id.0);
                 answer!(_results, request);
                 Ok(())
+            })
+            .await
+    }
+
+    /// Removes what nothing keeps, in all namespaces, and says what went; with `dry_run` it only says what would. Without a deadline.
+    pub async fn collect_garbage(&self, dry_run: bool) -> Result<Collection> {
+        self.driver
+            .wait(move |session| async move {
+                let mut request = session.bosun().collect_garbage_request();
+                request.get().set_dry_run(dry_run);
+                answer!(results, request);
+                Ok(Collection::read(results.get_collection()?)?)
             })
             .await
     }

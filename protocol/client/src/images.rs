@@ -79,7 +79,21 @@ impl Images {
             .await
     }
 
-    /// Removes the record.
+    /// Removes the record, and answers when the content that only it kept is gone. Without a deadline; a lost connection is told.
+    pub async fn delete_sync(&self, image: ImageName) -> Result<()> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .once(move |session| async move {
+                let mut call = session.scope(&namespace).images.delete_request();
+                call.get().set_image(image.as_str());
+                call.get().set_sync(true);
+                answer!(_results, call);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes the record. The content that only it kept goes with the next collection.
     pub async fn delete(&self, image: ImageName) -> Result<()> {
         let namespace = self.namespace.clone();
         self.driver

@@ -2,12 +2,13 @@
 
 use bosun_filter::Filters;
 use bosun_protocol::Wire;
-use bosun_types::NamespaceName;
-use bosun_types::Result;
+use bosun_protocol::convert::read_list;
+use bosun_types::gc::{Chain, Object};
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::task::ProcessInfo;
+use bosun_types::{LeaseId, NamespaceName, Result};
 
 use crate::containers::{Container, Containers};
 use crate::content::Content;
@@ -16,7 +17,9 @@ use crate::driver::Driver;
 use crate::events::Events;
 use crate::failure::answer;
 use crate::images::Images;
+use crate::leases::{LEASE_EXPIRY, Lease, Leases};
 use crate::run::{RunRequest, Running};
+use crate::session::Place;
 use crate::snapshots::Snapshots;
 use crate::transfers::Transfers;
 
@@ -24,22 +27,66 @@ use crate::transfers::Transfers;
 #[derive(Clone)]
 pub struct Namespace {
     driver: Driver,
-    name: NamespaceName,
+    place: Place,
 }
 
 impl Namespace {
-    pub(crate) fn new(driver: Driver, name: NamespaceName) -> Self {
-        Self { driver, name }
+    pub(crate) fn new(driver: Driver, place: Place) -> Self {
+        Self { driver, place }
     }
 
     /// Its name.
     pub fn name(&self) -> &NamespaceName {
-        &self.name
+        &self.place.name
+    }
+
+    /// The lease that holds what is made through this one, if there is one.
+    pub fn lease(&self) -> Option<&LeaseId> {
+        self.place.lease.as_ref()
+    }
+
+    /// The same namespace; what is made or found through it (blobs, snapshots, pulls, imports, containers) is held by the lease until that ends.
+    /// Every call that would add to a lease that is gone or has expired answers NotFound.
+    pub fn with_lease(&self, lease: LeaseId) -> Self {
+        Self {
+            driver: self.driver.clone(),
+            place: Place { name: self.place.name.clone(), lease: Some(lease) },
+        }
+    }
+
+    /// Begins a lease for a piece of work: what is made through [`Lease::namespace`] stays at least until the lease is done or dropped. It
+    /// expires after [`LEASE_EXPIRY`], so that a client that crashes holds nothing for ever. Inside a lease it is that lease again, and its end
+    /// does nothing (LSE-6).
+    pub async fn begin_lease(&self) -> Result<Lease> {
+        if self.place.lease.is_some() {
+            return Ok(Lease::nested(self.clone()));
+        }
+        let record = self.leases().create(None, crate::leases::expiring(LEASE_EXPIRY)).await?;
+        Ok(Lease::own(self.driver.clone(), self.with_lease(record.id)))
+    }
+
+    /// Its leases.
+    pub fn leases(&self) -> Leases {
+        Leases::new(self.driver.clone(), self.place.name.clone())
+    }
+
+    /// What keeps a blob or a snapshot: the shortest chain from each root, shortest first. None: the next collection takes it. NotFound when it
+    /// is not there.
+    pub async fn why(&self, object: Object) -> Result<Vec<Chain>> {
+        let name = self.place.name.clone();
+        self.driver
+            .call(move |session| async move {
+                let mut request = session.scope(&name).namespace.why_request();
+                object.write(request.get().init_object());
+                answer!(results, request);
+                Ok(read_list(results.get_chains())?)
+            })
+            .await
     }
 
     /// Its record; NotFound until its first write or an explicit create.
     pub async fn record(&self) -> Result<NamespaceRecord> {
-        let name = self.name.clone();
+        let name = self.place.name.clone();
         self.driver
             .call(move |session| async move {
                 answer!(results, session.scope(&name).namespace.record_request());
@@ -50,7 +97,7 @@ impl Namespace {
 
     /// Its containers.
     pub fn containers(&self) -> Containers {
-        Containers::new(self.driver.clone(), self.name.clone())
+        Containers::new(self.driver.clone(), self.place.clone())
     }
 
     /// One container, by id; whether it exists shows at the first call.
@@ -66,7 +113,7 @@ impl Namespace {
     /// Those that the filters want: fields `container`, `exec`, `pid`, `status`.
     pub async fn tasks_where(&self, filters: impl Into<Filters>) -> Result<Vec<ProcessInfo>> {
         let filters = filters.into();
-        let name = self.name.clone();
+        let name = self.place.name.clone();
         self.driver
             .call(move |session| async move {
                 all_pages!(session.scope(&name).namespace, tasks_request, get_infos, filters)
@@ -77,7 +124,7 @@ impl Namespace {
     /// The restart policy of each container that has one, ordered by container.
     pub async fn relaunches(&self) -> Result<Vec<RelaunchInfo>> {
         let filters = Filters::all();
-        let name = self.name.clone();
+        let name = self.place.name.clone();
         self.driver
             .call(move |session| async move {
                 all_pages!(session.scope(&name).namespace, relaunches_request, get_infos, filters)
@@ -87,22 +134,22 @@ impl Namespace {
 
     /// Its images.
     pub fn images(&self) -> Images {
-        Images::new(self.driver.clone(), self.name.clone())
+        Images::new(self.driver.clone(), self.place.name.clone())
     }
 
     /// Its pulls and imports.
     pub fn transfers(&self) -> Transfers {
-        Transfers::new(self.driver.clone(), self.name.clone())
+        Transfers::new(self.driver.clone(), self.place.clone())
     }
 
     /// Its blobs.
     pub fn content(&self) -> Content {
-        Content::new(self.driver.clone(), self.name.clone())
+        Content::new(self.driver.clone(), self.place.clone())
     }
 
     /// Its snapshots of one snapshotter.
     pub fn snapshots(&self, snapshotter: &str) -> Snapshots {
-        Snapshots::new(self.driver.clone(), self.name.clone(), snapshotter.to_owned())
+        Snapshots::new(self.driver.clone(), self.place.clone(), snapshotter.to_owned())
     }
 
     /// Its snapshots of the default snapshotter.
@@ -112,7 +159,7 @@ impl Namespace {
 
     /// Its events.
     pub fn events(&self) -> Events {
-        Events::of_namespace(self.driver.clone(), self.name.clone())
+        Events::of_namespace(self.driver.clone(), self.place.name.clone())
     }
 
     /// Creates a container and its task, starts it and begins to wait for it, all in one round trip.
@@ -120,6 +167,6 @@ impl Namespace {
     /// # Errors
     /// That of the first step that failed. What the steps before it made is left for the caller to remove.
     pub async fn run(&self, request: RunRequest) -> Result<Running> {
-        crate::run::run(&self.driver, &self.name, request).await
+        crate::run::run(&self.driver, &self.place, request).await
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::driver::Driver;
 use crate::failure::{Failure, results};
-use crate::session::Session;
+use crate::session::{Place, Session};
 use crate::task::{Process, Task};
 
 /// A container to make and run.
@@ -53,20 +53,20 @@ impl Running {
 
 type Exit = oneshot::Sender<Result<ExitStatus, Failure>>;
 
-pub(crate) async fn run(driver: &Driver, namespace: &NamespaceName, request: RunRequest) -> Result<Running> {
+pub(crate) async fn run(driver: &Driver, namespace: &Place, request: RunRequest) -> Result<Running> {
     let (exit_sender, exit) = oneshot::channel();
     let id = request.container.id.clone();
     let scope_name = namespace.clone();
     let pid = driver
         .call(move |session| async move { run_all(&session, &scope_name, request, exit_sender).await })
         .await?;
-    let process = Task::new(driver.clone(), namespace.clone(), id).init().clone();
+    let process = Task::new(driver.clone(), namespace.name.clone(), id).init().clone();
     Ok(Running { process, pid, exit })
 }
 
 async fn run_all(
     session: &Rc<Session>,
-    namespace: &NamespaceName,
+    namespace: &Place,
     request: RunRequest,
     exit: Exit,
 ) -> Result<u32, Failure> {

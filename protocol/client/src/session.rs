@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bosun_protocol::{
-    container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, image_capnp, limits, namespace_capnp,
-    snapshot_capnp, task_capnp, transfer_capnp,
+    container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, image_capnp, lease_capnp, limits,
+    namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
 };
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName};
+use bosun_types::{ContainerId, Error, ExecId, LeaseId, NamespaceName};
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{Disconnector, RpcSystem, twoparty};
 use futures::FutureExt as _;
@@ -33,10 +33,29 @@ pub(crate) struct Session {
     bosun: bosun::Client,
     version: Version,
     live: Rc<Cell<bool>>,
-    scopes: RefCell<HashMap<NamespaceName, Rc<Scope>>>,
+    scopes: RefCell<HashMap<Place, Rc<Scope>>>,
     /// Transfers that this client began: the daemon may forget a finished one that nobody holds.
     transfers: RefCell<HashMap<(NamespaceName, u64), transfer_capnp::transfer::Client>>,
     disconnector: RefCell<Option<Disconnector<Side>>>,
+}
+
+/// Where calls go: a namespace, and the lease that holds what they make, if there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) name: NamespaceName,
+    pub(crate) lease: Option<LeaseId>,
+}
+
+impl From<&NamespaceName> for Place {
+    fn from(name: &NamespaceName) -> Self {
+        Self { name: name.clone(), lease: None }
+    }
+}
+
+impl From<&Place> for Place {
+    fn from(place: &Place) -> Self {
+        place.clone()
+    }
 }
 
 /// The capabilities of one namespace. Getting them costs no round trip: calls pipeline through.
@@ -47,6 +66,7 @@ pub(crate) struct Scope {
     pub(crate) transfers: transfer_capnp::transfers::Client,
     pub(crate) content: content_capnp::content::Client,
     pub(crate) events: event_capnp::events::Client,
+    pub(crate) leases: lease_capnp::leases::Client,
     snapshots: RefCell<HashMap<String, snapshot_capnp::snapshots::Client>>,
 }
 
@@ -116,25 +136,37 @@ impl Session {
         &self.version
     }
 
-    /// The capabilities of a namespace.
-    pub(crate) fn scope(&self, name: &NamespaceName) -> Rc<Scope> {
-        if let Some(scope) = self.scopes.borrow().get(name) {
+    /// The capabilities of a namespace, under a lease or not.
+    pub(crate) fn scope(&self, place: impl Into<Place>) -> Rc<Scope> {
+        let place = place.into();
+        if let Some(scope) = self.scopes.borrow().get(&place) {
             return Rc::clone(scope);
         }
         let mut request = self.bosun.namespace_request();
-        request.get().set_id(name.as_str());
-        let namespace = request.send().pipeline.get_namespace();
+        request.get().set_id(place.name.as_str());
+        let mut namespace = request.send().pipeline.get_namespace();
+        if let Some(lease) = &place.lease {
+            let mut request = namespace.with_lease_request();
+            request.get().set_lease(lease.as_str());
+            namespace = request.send().pipeline.get_namespace();
+        }
         let scope = Rc::new(Scope {
             containers: namespace.containers_request().send().pipeline.get_containers(),
             images: namespace.images_request().send().pipeline.get_images(),
             transfers: namespace.transfers_request().send().pipeline.get_transfers(),
             content: namespace.content_request().send().pipeline.get_content(),
             events: namespace.events_request().send().pipeline.get_events(),
+            leases: namespace.leases_request().send().pipeline.get_leases(),
             snapshots: RefCell::default(),
             namespace,
         });
-        self.scopes.borrow_mut().insert(name.clone(), Rc::clone(&scope));
+        self.scopes.borrow_mut().insert(place, Rc::clone(&scope));
         scope
+    }
+
+    /// Forgets the capabilities under a lease that is over.
+    pub(crate) fn release_scope(&self, place: &Place) {
+        self.scopes.borrow_mut().remove(place);
     }
 
     /// Keeps the capability of a transfer while its noun lives.

@@ -7,17 +7,18 @@ use bosun_types::content::Descriptor;
 use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotRecord, Usage};
-use bosun_types::{Labels, NamespaceName, Result, SnapshotKey};
+use bosun_types::{Labels, Result, SnapshotKey};
 
 use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::failure::answer;
+use crate::session::Place;
 
 /// The snapshots of one snapshotter in one namespace.
 #[derive(Clone)]
 pub struct Snapshots {
     driver: Driver,
-    namespace: NamespaceName,
+    namespace: Place,
     snapshotter: String,
 }
 
@@ -37,7 +38,7 @@ macro_rules! on_snapshots {
 }
 
 impl Snapshots {
-    pub(crate) fn new(driver: Driver, namespace: NamespaceName, snapshotter: String) -> Self {
+    pub(crate) fn new(driver: Driver, namespace: Place, snapshotter: String) -> Self {
         Self { driver, namespace, snapshotter }
     }
 

@@ -19,6 +19,7 @@ use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::failure::{Failure, answer, results};
 use crate::incoming::{Feed, Incoming, follow};
+use crate::session::Place;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
@@ -27,7 +28,7 @@ use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
 #[derive(Clone)]
 pub struct Transfers {
     driver: Driver,
-    namespace: NamespaceName,
+    namespace: Place,
     credential: Option<Credential>,
 }
 
@@ -45,7 +46,7 @@ macro_rules! begin {
                     credential.write(to.init_credential());
                 }
                 answer!(results, call);
-                session.hold_transfer(&namespace, results.get_id(), results.get_transfer()?);
+                session.hold_transfer(&namespace.name, results.get_id(), results.get_transfer()?);
                 Ok(results.get_id())
             })
             .await?;
@@ -54,7 +55,7 @@ macro_rules! begin {
 }
 
 impl Transfers {
-    pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
+    pub(crate) fn new(driver: Driver, namespace: Place) -> Self {
         Self { driver, namespace, credential: None }
     }
 
@@ -100,7 +101,7 @@ impl Transfers {
                 request.write(call.get().init_request());
                 answer!(results, call);
                 let transfer = results.get_transfer()?;
-                session.hold_transfer(&namespace, results.get_id(), transfer.clone());
+                session.hold_transfer(&namespace.name, results.get_id(), transfer.clone());
                 let sink = results.get_sink()?;
                 tokio::task::spawn_local(feed_sink(sink, transfer, chunk_receiver, done_sender));
                 Ok(results.get_id())
@@ -122,7 +123,7 @@ impl Transfers {
                 request.write(call.get().init_request());
                 call.get().set_sink(capnp_rpc::new_client(sink));
                 answer!(results, call);
-                session.hold_transfer(&namespace, results.get_id(), results.get_transfer()?);
+                session.hold_transfer(&namespace.name, results.get_id(), results.get_transfer()?);
                 Ok(results.get_id())
             })
             .await?;
@@ -147,7 +148,7 @@ impl Transfers {
 
     /// One, by number; whether it exists shows at the first call.
     pub fn get(&self, id: u64) -> Transfer {
-        let (driver, namespace) = (self.driver.clone(), self.namespace.clone());
+        let (driver, namespace) = (self.driver.clone(), self.namespace.name.clone());
         Transfer { held: Arc::new(Held { driver, namespace, id }) }
     }
 }

@@ -269,4 +269,19 @@ impl bosun::Server for Root {
             write_list(&records, out.init_records(length(&records)));
         })
     }
+
+    async fn collect_garbage(
+        self: Rc<Self>,
+        params: bosun::CollectGarbageParams,
+        mut results: bosun::CollectGarbageResults,
+    ) -> Done {
+        let dry_run = params.get()?.get_dry_run();
+        let work = async {
+            let collection =
+                if dry_run { self.daemon.find_garbage().await } else { self.daemon.collect_garbage().await };
+            Ok(collection?)
+        };
+        let outcome = self.held.wait("daemon.collect", work).await?;
+        reply!(results, outcome, |collection, out| collection.write(out.init_collection()))
+    }
 }

@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod frame;
 mod image;
+mod lease;
 mod namespace;
 mod options;
 mod page;

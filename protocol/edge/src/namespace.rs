@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use bosun_actors::namespaces::NamespaceHandle;
 use bosun_protocol::Wire;
-use bosun_protocol::convert::{length, read_text, write_list};
+use bosun_protocol::convert::{length, read_parsed, read_text, write_list};
 use bosun_protocol::namespace_capnp::namespace;
+use bosun_types::gc::Object;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use capnp_rpc::new_client;
 
@@ -14,6 +15,7 @@ use crate::container::Containers;
 use crate::content::Content;
 use crate::event::Events;
 use crate::image::Images;
+use crate::lease::Leases;
 use crate::page::{Wanted, paged};
 use crate::reply;
 use crate::snapshot::Snapshots;
@@ -146,5 +148,37 @@ impl namespace::Server for Namespace {
         let events = Events::new(Held::new(&self.held)?, self.handle.events(), only);
         results.get().set_events(new_client(events));
         Ok(())
+    }
+
+    async fn leases(
+        self: Rc<Self>,
+        _: namespace::LeasesParams,
+        mut results: namespace::LeasesResults,
+    ) -> Done {
+        let leases = Leases::new(Held::new(&self.held)?, self.handle.leases());
+        results.get().set_leases(new_client(leases));
+        Ok(())
+    }
+
+    async fn with_lease(
+        self: Rc<Self>,
+        params: namespace::WithLeaseParams,
+        mut results: namespace::WithLeaseResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let outcome = read_parsed(params.get()?.get_lease()).map(|lease| self.handle.with_lease(lease));
+        reply!(results, outcome, |handle, out| {
+            out.set_namespace(new_client(Namespace::new(held, handle)));
+        })
+    }
+
+    async fn why(self: Rc<Self>, params: namespace::WhyParams, mut results: namespace::WhyResults) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let object = Object::read(params.get()?.get_object()?)?;
+            Ok(handle.why(object).await?)
+        };
+        let outcome = self.held.call("namespace.why", work).await?;
+        reply!(results, outcome, |chains, out| write_list(&chains, out.init_chains(length(&chains))))
     }
 }

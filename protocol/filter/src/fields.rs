@@ -8,6 +8,7 @@ use bosun_types::container::ContainerRecord;
 use bosun_types::content::{ContentRecord, IngestStatus};
 use bosun_types::event::{Event, EventRecord};
 use bosun_types::image::ImageRecord;
+use bosun_types::lease::{LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{OperationRecord, OperationStatus};
 use bosun_types::relaunch::RelaunchInfo;
@@ -183,6 +184,28 @@ impl Fields for TransferProgress {
                 TransferState::Done(_) => "done",
                 TransferState::Failed(_) => "failed",
             }),
+            _ => None,
+        }
+    }
+}
+
+/// `id`, `labels.<key>` (LSE-3).
+impl Fields for LeaseRecord {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["id"] => borrowed(self.id.as_str()),
+            ["labels", ..] => of_labels(&self.labels, &path[1..]),
+            _ => None,
+        }
+    }
+}
+
+/// `kind`, `id`.
+impl Fields for LeaseResource {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["kind"] => owned(self.kind()),
+            ["id"] => owned(self.id()),
             _ => None,
         }
     }

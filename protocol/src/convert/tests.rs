@@ -207,6 +207,37 @@ fn access_round_trips() {
 }
 
 #[test]
+fn leases_and_garbage_round_trip() {
+    use bosun_types::gc::{Chain, Collection, Object, Root};
+    use bosun_types::lease::{LeaseRecord, LeaseResource};
+    let blob = Object::Blob(Digest::from_bytes([7; 32]));
+    let snapshot = Object::Snapshot { snapshotter: "native".to_owned(), key: "k".parse().expect("good") };
+    let labels = Labels::from([("a".to_owned(), "1".to_owned())]);
+    let namespace = NamespaceName::default_name();
+    let (id, created_at) = ("l-1".parse().expect("good"), Timestamp(3));
+    round_trips(LeaseRecord { namespace: namespace.clone(), id, labels, created_at });
+    for resource in [
+        LeaseResource::Object(blob.clone()),
+        LeaseResource::Object(snapshot.clone()),
+        LeaseResource::Ingest("up".to_owned()),
+    ] {
+        round_trips(resource);
+    }
+    let root = Root { kind: "lease".to_owned(), id: "l-1".to_owned(), until: Some(Timestamp(9)) };
+    round_trips(Chain { root, objects: vec![blob.clone(), snapshot.clone()] });
+    round_trips(Collection {
+        blobs: 1,
+        blob_bytes: 2,
+        snapshots: 3,
+        snapshot_bytes: 4,
+        leases: 5,
+        ingests: 6,
+        examined: 7,
+        objects: vec![(namespace.clone(), blob), (namespace, snapshot)],
+    });
+}
+
+#[test]
 fn containers_round_trip() {
     let record = ContainerRecord {
         namespace: id("web"),
@@ -470,7 +501,7 @@ fn introspection_round_trips() {
         Intent::CreateTask { container: id("c"), nonce: "ab".into() },
         Intent::StartProcess { container: id("c"), nonce: "ab".into(), exec: Some(id("e")) },
         Intent::DeleteTask { container: id("c"), nonce: "ab".into() },
-        Intent::Pull { transfer: 1, request: pull() },
+        Intent::Pull { transfer: 1, request: pull(), lease: None },
         Intent::CreateContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
         Intent::DeleteContainer { container: id("c"), snapshotter: "o".into(), key: id("k"), directory: 2 },
         Intent::MakeLayer { snapshotter: "o".into(), key: id("k"), reference: "r".into(), keep: false },

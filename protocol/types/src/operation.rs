@@ -7,7 +7,9 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::transfer::{ObjectRequest, PullRequest, PushRequest};
-use crate::{ContainerId, Error, ExecId, NamespaceName, OperationId, SnapshotKey, Timestamp};
+use crate::{
+    ContainerId, Digest, Error, ExecId, LeaseId, NamespaceName, OperationId, SnapshotKey, Timestamp,
+};
 
 /// One open operation.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
@@ -54,8 +56,8 @@ pub enum Intent {
     StartProcess { container: ContainerId, nonce: String, exec: Option<ExecId> },
     /// Remove a task: container, shim, directory.
     DeleteTask { container: ContainerId, nonce: String },
-    /// Fetch and unpack an image, then record it.
-    Pull { transfer: u64, request: PullRequest },
+    /// Fetch and unpack an image, then record it, held by a lease if one is named.
+    Pull { transfer: u64, request: PullRequest, lease: Option<LeaseId> },
     /// Make a container with its snapshot: the snapshot first, then the record.
     CreateContainer { container: ContainerId, snapshotter: String, key: SnapshotKey, directory: u64 },
     /// Remove a container's record together with its snapshot.
@@ -72,9 +74,11 @@ pub enum Intent {
     /// Send an image to a registry.
     Push { transfer: u64, request: PushRequest },
     /// Fetch one object, then record it.
-    FetchObject { transfer: u64, request: ObjectRequest },
+    FetchObject { transfer: u64, request: ObjectRequest, lease: Option<LeaseId> },
     /// Send one object to a registry.
     PushObject { transfer: u64, request: ObjectRequest },
+    /// Remove the files of garbage whose rows are gone: directories by snapshotter and number, blobs unless another namespace has them.
+    Collect { directories: Vec<(String, u64)>, blobs: Vec<Digest> },
 }
 
 impl Intent {
@@ -96,6 +100,7 @@ impl Intent {
             Self::Push { .. } => "push",
             Self::FetchObject { .. } => "fetch_object",
             Self::PushObject { .. } => "push_object",
+            Self::Collect { .. } => "collect",
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{PoisonError, RwLock};
 
 use bosun_types::ErrorClass;
 use bosun_types::error::class_of_io;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
-use super::{Backend, Row};
+use super::{Backend, Row, Visit};
 use crate::batch::Write;
 use crate::error::{Result, StoreError};
 use crate::journal_scan;
@@ -132,6 +132,19 @@ impl Backend for Disk {
                 rows.push((Key::from_bytes(&key[1..]), value.to_vec()));
             }
             Ok(rows)
+        })
+    }
+
+    fn view(&self, ranges: &[(Table, Key)], visit: &mut Visit<'_>) -> Result<()> {
+        self.with(|open| {
+            let snapshot = open.database.snapshot();
+            for (table, prefix) in ranges {
+                for guard in snapshot.prefix(&open.rows, full_key(*table, prefix)) {
+                    let (key, value) = guard.into_inner().map_err(|error| describe(&self.path, &error))?;
+                    visit(*table, Key::from_bytes(&key[1..]), &value)?;
+                }
+            }
+            Ok(())
         })
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bosun_types::ErrorClass;
 
-use super::{Backend, Row};
+use super::{Backend, Row, Visit};
 use crate::batch::Write;
 use crate::error::{Result, StoreError};
 use crate::key::Key;
@@ -132,6 +132,18 @@ impl Backend for Memory {
             .take(limit)
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect())
+    }
+
+    fn view(&self, ranges: &[(Table, Key)], visit: &mut Visit<'_>) -> Result<()> {
+        let rows = self.lock().volatile.clone();
+        for (table, prefix) in ranges {
+            let of_table = rows.range((*table, prefix.clone())..);
+            let is_below = |key: &Key| key.as_bytes().starts_with(prefix.as_bytes());
+            for ((of, key), value) in of_table.take_while(|((of, key), _)| of == table && is_below(key)) {
+                visit(*of, key.clone(), value)?;
+            }
+        }
+        Ok(())
     }
 
     fn reopen(&self) -> Result<()> {

@@ -344,17 +344,20 @@ pub(super) fn status(
 }
 
 pub(super) fn statuses(store: &ContentStore, namespace: &NamespaceName) -> Result<Vec<IngestStatus>> {
+    let mine = all(store)?.into_iter().filter(|(owner, _)| owner == namespace);
+    let mut found: Vec<IngestStatus> = mine.map(|(_, status)| status).collect();
+    found.sort_by(|one, other| one.reference.cmp(&other.reference));
+    Ok(found)
+}
+
+/// Those of every namespace.
+pub(super) fn all(store: &ContentStore) -> Result<Vec<(NamespaceName, IngestStatus)>> {
     let root = &store.inner.ingests;
     let mut found = Vec::new();
     for entry in fs::read_dir(root).map_err(io_error("list", root))? {
         let entry = entry.map_err(io_error("list", root))?;
-        if let Some((owner, status)) = status_of(&entry.path())?
-            && owner == *namespace
-        {
-            found.push(status);
-        }
+        found.extend(status_of(&entry.path())?);
     }
-    found.sort_by(|one, other| one.reference.cmp(&other.reference));
     Ok(found)
 }
 

@@ -10,6 +10,7 @@ use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
 use bosun_types::content::{ContentRecord, Descriptor};
 use bosun_types::event::{Event, EventRecord};
 use bosun_types::image::ImageRecord;
+use bosun_types::lease::{LeaseEntry, LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::platform::Platform;
@@ -25,8 +26,8 @@ use bosun_types::task::{
 };
 use bosun_types::transfer::{ObjectRequest, Platforms, PullRequest, PushRequest};
 use bosun_types::{
-    ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, OperationId, SnapshotKey, SocketId,
-    Timestamp,
+    ContainerId, Digest, Error, ExecId, ImageName, Labels, LeaseId, NamespaceName, OperationId, SnapshotKey,
+    SocketId, Timestamp,
 };
 
 use crate::codec;
@@ -240,6 +241,20 @@ fn add_access(samples: &mut Samples) {
     }
 }
 
+fn add_leases(samples: &mut Samples) {
+    let lease = || LeaseId::new("1764000000-aZ09").expect("good");
+    samples
+        .add("one", &LeaseRecord { namespace: namespace(), id: lease(), labels: labels(), created_at: MADE });
+    for (name, kind, id) in [
+        ("blob", "content", digest().to_string()),
+        ("snapshot", "snapshots/overlayfs", snapshot().to_string()),
+        ("ingest", "ingests", "upload-1".to_owned()),
+    ] {
+        let resource = LeaseResource::parse(kind, &id).expect("good");
+        samples.add(name, &LeaseEntry { namespace: namespace(), lease: lease(), resource });
+    }
+}
+
 fn add_tasks(samples: &mut Samples) {
     for (name, phase) in [
         ("creating", StoredPhase::Creating),
@@ -296,7 +311,7 @@ fn intents() -> Vec<Intent> {
         Intent::CreateTask { container: container.clone(), nonce: nonce.clone() },
         Intent::StartProcess { container: container.clone(), nonce: nonce.clone(), exec: Some(exec()) },
         Intent::DeleteTask { container: container.clone(), nonce },
-        Intent::Pull { transfer: 5, request },
+        Intent::Pull { transfer: 5, request, lease: Some(LeaseId::new("l").expect("good")) },
         Intent::CreateContainer {
             container: container.clone(),
             snapshotter: snapshotter(),
@@ -319,8 +334,9 @@ fn intents() -> Vec<Intent> {
         Intent::Relaunch { container, nonce: "4567cdef".to_owned() },
         Intent::RemapSnapshot { snapshotter: snapshotter(), key, directory },
         Intent::Push { transfer: 6, request: push },
-        Intent::FetchObject { transfer: 7, request: object.clone() },
+        Intent::FetchObject { transfer: 7, request: object.clone(), lease: None },
         Intent::PushObject { transfer: 8, request: object },
+        Intent::Collect { directories: vec![(snapshotter(), directory)], blobs: vec![digest()] },
     ]
 }
 
@@ -417,6 +433,7 @@ fn released_bytes_are_written_and_read_as_they_were() {
     add_rows(&mut samples);
     add_access(&mut samples);
     add_tasks(&mut samples);
+    add_leases(&mut samples);
     add_operations(&mut samples);
     add_relaunches(&mut samples);
     for (event, sequence) in events().into_iter().zip(1_000_000..) {

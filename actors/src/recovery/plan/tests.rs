@@ -29,7 +29,7 @@ fn key() -> SnapshotKey {
 fn pull() -> Intent {
     let reference = "registry.example/a:1".parse::<Reference>().expect("valid");
     let request = PullRequest { unpack: None, ..PullRequest::new(reference, OVERLAY) };
-    Intent::Pull { transfer: 1, request }
+    Intent::Pull { transfer: 1, request, lease: None }
 }
 
 /// Every kind of intent, about task `nonce` or directory `directory`.
@@ -67,7 +67,7 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 14] {
         Intent::ApplyLayer { snapshotter: snapshotter.clone(), key: key(), directory },
         Intent::RemapSnapshot { snapshotter, key: key(), directory },
         Intent::Push { transfer: 2, request: push },
-        Intent::FetchObject { transfer: 3, request: object.clone() },
+        Intent::FetchObject { transfer: 3, request: object.clone(), lease: None },
         Intent::PushObject { transfer: 4, request: object },
     ]
 }

@@ -203,6 +203,7 @@ impl World {
             snapshotters: vec![Arc::clone(&self.overlay) as Arc<dyn Snapshotter>],
             host: Arc::clone(&self.host) as Arc<dyn TaskHost>,
             registry: Arc::new(NoRegistry),
+            gc: crate::gc::ScheduleOptions { automatic: false, ..crate::gc::ScheduleOptions::default() },
         })
         .await
         .unwrap();

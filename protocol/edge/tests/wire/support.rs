@@ -40,6 +40,7 @@ impl Served {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let host = Arc::new(SimHost::default());
         let daemon = Daemon::start(DaemonOptions {
+            gc: bosun_actors::gc::ScheduleOptions::default(),
             root: directory.path().join("root"),
             state: directory.path().join("run"),
             cgroup_parent: "/bosun-test".to_owned(),
