@@ -5,6 +5,7 @@
 //! format (see `bosun-storage::codec` and [`shim`]): append fields only through a new version, never reorder.
 
 pub mod access;
+pub mod checkpoint;
 pub mod container;
 pub mod content;
 pub mod diff;

@@ -15,6 +15,7 @@ pub mod codec;
 
 use bincode::{Decode, Encode};
 
+use crate::checkpoint::DumpOptions;
 use crate::mount::Mount;
 use crate::stdio::{AttachFrom, OutputStream, Overflow, Stdio};
 use crate::task::{ExitStatus, KillTarget, PidInfo, ProcessIdentity};
@@ -48,6 +49,10 @@ pub mod file {
     pub const ADOPTION: &str = "adoption.frame";
     /// First part of the names of an adoptable container's pipes: `pipe-<process>-<stream>`.
     pub const PIPE_PREFIX: &str = "pipe-";
+    /// What CRIU said when a dump failed (CKP-7).
+    pub const DUMP_LOG: &str = "criu-dump.log";
+    /// What CRIU said when a restore failed.
+    pub const RESTORE_LOG: &str = "criu-restore.log";
     /// Diagnostics of the shim itself, for people.
     pub const SHIM_LOG: &str = "shim.log";
 }
@@ -208,6 +213,30 @@ pub enum Request {
     /// Write to a standard input that is [`crate::stdio::STDIN_ATTACH`]. Answers when the process's pipe has taken all of it. Not idempotent: a lost answer is told to
     /// the client.
     WriteStdin { exec: Option<ExecId>, bytes: Vec<u8> },
+    /// Store the frozen container's processes; they stay frozen, also when that fails. Again: stored anew.
+    Dump(DumpRequest),
+    /// As `Create`, but `Start` restores the processes instead of running the spec's; until then no exec is taken (CKP-10).
+    CreateFromDump { request: Box<CreateRequest>, from: RestoreRequest },
+}
+
+/// Inputs of [`Request::Dump`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DumpRequest {
+    /// CRIU's name (looked up in `PATH`) or path.
+    pub criu: String,
+    /// Directory that takes CRIU's image files; whatever is in it goes first.
+    pub directory: String,
+    /// What may be stored.
+    pub options: DumpOptions,
+}
+
+/// Where [`Request::CreateFromDump`] finds what to restore.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RestoreRequest {
+    /// CRIU's name (looked up in `PATH`) or path.
+    pub criu: String,
+    /// Directory with the image files of a [`Request::Dump`]; needed until the start.
+    pub directory: String,
 }
 
 /// Inputs of [`Request::Create`].

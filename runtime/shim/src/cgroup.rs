@@ -81,6 +81,15 @@ impl Cgroup {
         pids.len()
     }
 
+    /// Moves the calling process, which must be a job's child, into it: what that starts is born there.
+    pub fn join(&self) -> Result<()> {
+        for directory in self.directories.iter().filter(|it| it.path.exists()) {
+            let file = directory.path.join("cgroup.procs");
+            std::fs::write(&file, "0").context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
     /// Freezes or thaws it.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         if let Some(path) = self.v1("freezer") {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use bosun_types::shim::{CreateRequest, Response, file};
+use bosun_types::shim::{CreateRequest, Response, RestoreRequest, file};
 use bosun_types::task::ProcessIdentity;
 use bosun_types::user_namespace::IdMaps;
 use bosun_types::{Error, ErrorClass};
@@ -20,6 +20,7 @@ use crate::job::{Job, Outcome};
 use crate::oci::{self, NewContainer, ProcessStreams};
 use crate::phase::{Input, Step};
 use crate::process::Waiter;
+use crate::restore::Restore;
 use crate::stdio::logger::{self, Logger, Ready};
 use crate::stdio::pipe::Place;
 use crate::stdio::{self, Opened};
@@ -27,7 +28,7 @@ use crate::{record, rootfs};
 
 impl Shim {
     /// `Create`.
-    pub fn create(&mut self, waiter: Waiter, request: CreateRequest) {
+    pub fn create(&mut self, waiter: Waiter, request: CreateRequest, from: Option<RestoreRequest>) {
         let same = self.container.as_ref().is_none_or(|it| it.request == request);
         let before = self.init.phase;
         match self.init.step(Input::Create) {
@@ -39,7 +40,7 @@ impl Shim {
             Ok(Step::Join) => self.init.waiters.push(waiter),
             Ok(Step::Do) => {
                 self.init.waiters.push(waiter);
-                if let Err(error) = self.begin_create(request) {
+                if let Err(error) = self.begin_create(request, from) {
                     self.finish_create(None, Err(error.into()));
                 }
             }
@@ -50,7 +51,7 @@ impl Shim {
         }
     }
 
-    fn begin_create(&mut self, request: CreateRequest) -> Result<()> {
+    fn begin_create(&mut self, request: CreateRequest, from: Option<RestoreRequest>) -> Result<()> {
         // Little is parsed here: the spec as a whole only in the child.
         let sketch = Sketch::read()?;
         // Without it nobody could tell which processes are the container's.
@@ -59,6 +60,12 @@ impl Shim {
             Cgroup::at(path.ok_or_else(|| Error::invalid_argument("the OCI spec has no cgroupsPath"))?)?;
         self.init.stdio = request.stdio.clone();
         let start_by_runtime = is_started_by_runtime(&request, &sketch);
+        if from.is_some() && start_by_runtime {
+            let text = "only the embedded runtime restores a checkpoint, and without poststart hooks";
+            return Err(Error::not_implemented(text)
+                .with_hint("create the container with runtime `bosun`")
+                .into());
+        }
         let logger = self.start_logger(&request)?;
         let place = Place { name: &stdio::name_of(None), adoptable: request.adoptable };
         let (pipes, ready) = match logger {
@@ -71,6 +78,7 @@ impl Shim {
             cgroup: cgroup.clone(),
             cgroup_path: sketch.linux.cgroup_path,
             start_by_runtime,
+            restore: from.map(|request| Restore { request, terminal: None }),
         });
         // Recovery without the shim must find the cgroup even of a container that is half made.
         record::write_beacon(&self.beacon())?;
@@ -117,7 +125,7 @@ impl Shim {
         if let Err(error) = record::write_beacon(&self.beacon()) {
             crate::complain(&bosun_types::error::chain(&error));
         }
-        if let Some(opened) = opened
+        if let Some(opened) = opened.and_then(|opened| self.until_restored(opened))
             && let Err(error) = self.begin_streams(None, opened)
         {
             // It would run without its terminal: nobody asked for that.
@@ -127,6 +135,17 @@ impl Shim {
         }
         self.adopt_early(None);
         Ok(Response::Process(identity))
+    }
+
+    /// The terminal that a container has before it is restored is not its own yet.
+    fn until_restored(&mut self, opened: Opened) -> Option<Opened> {
+        match self.container.as_mut().and_then(|it| it.restore.as_mut()) {
+            Some(restore) if matches!(opened, Opened::Terminal(_)) => {
+                restore.terminal = Some(opened);
+                None
+            }
+            _ => Some(opened),
+        }
     }
 
     fn abandon_create(&mut self, error: Error) -> Result<Response, Error> {
@@ -172,6 +191,12 @@ impl Shim {
         let Some(container) = &self.container else {
             return self.finish_start(Err(Error::internal("a container without its request")));
         };
+        if container.restore.is_some() {
+            if let Err(error) = self.begin_restore() {
+                self.finish_start(Err(error.into()));
+            }
+            return;
+        }
         let id = container.request.id.clone();
         if !container.start_by_runtime {
             let released = embedded::release(&id).map(|()| Outcome::Done).map_err(Error::from);
@@ -190,6 +215,10 @@ impl Shim {
 
     /// Init was let go, or not.
     pub fn finish_start(&mut self, result: Result<Outcome, Error>) {
+        let result = match result {
+            Ok(Outcome::Process(restored)) => self.take_restored(restored).map(|()| Outcome::Done),
+            other => other,
+        };
         let waiters = std::mem::take(&mut self.init.waiters);
         let input = if result.is_ok() { Input::StartDone } else { Input::StartFailed };
         // An init that ended meanwhile has moved on already; its start was good all the same.
@@ -199,7 +228,11 @@ impl Shim {
             Ok(_) => Err(Error::new(ErrorClass::Internal, "start came out of order")),
             Err(error) => Err(error),
         };
+        if let Err(error) = &answer {
+            crate::complain(&format!("start: {error}"));
+        }
         self.reply_all(waiters, &answer);
+        self.adopt_early(None);
     }
 
     /// The answer to a repeated `Create` or `Start`.

@@ -117,6 +117,11 @@ pub fn release(id: &str) -> Result<()> {
     socket.write_all(b"start container").context(|| format!("write {}", path.display()))
 }
 
+/// Another process is the container's init from now on: one that CRIU restored. Execs join its namespaces.
+pub fn set_init(id: &str, pid: i32) -> Result<()> {
+    load(id)?.set_pid(pid).save().map_err(failed("save the container's state"))
+}
+
 /// Whether starting has to run hooks, which `release` leaves out.
 fn has_start_hooks(spec: &Spec) -> bool {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());

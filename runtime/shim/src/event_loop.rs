@@ -21,6 +21,7 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::cgroup::Cgroup;
 use crate::connection::{Connection, Frame};
+use crate::dump::Dumping;
 use crate::error::{Context as _, Result};
 use crate::job::{Job, JobContext};
 use crate::oom::OomWatch;
@@ -28,6 +29,7 @@ use crate::options::Options;
 use crate::phase::Kind;
 use crate::process::{Process, Waiter};
 use crate::sys::ProcessFd;
+use crate::restore::Restore;
 use streams::Stream;
 
 /// Connections at once; more than a daemon, its successor, a person with a tool and some attached clients need.
@@ -56,6 +58,8 @@ pub enum JobKind {
     Delete,
     /// `Update`.
     Update(Waiter),
+    /// `Dump`.
+    Dump,
 }
 
 /// What the shim knows of its container once `Create` has come.
@@ -69,6 +73,8 @@ pub struct Container {
     pub cgroup_path: Option<String>,
     /// Whether `Start` must go through the runtime, because of hooks or because it is a binary.
     pub start_by_runtime: bool,
+    /// What `Start` restores, until it has.
+    pub restore: Option<Restore>,
 }
 
 /// See the module.
@@ -93,6 +99,8 @@ pub struct Shim {
     pub unreaped: Vec<(Option<ExecId>, Instant)>,
     /// Exits whose record waits for the daemon's acknowledgement.
     pub unacknowledged: Vec<ExitNotice>,
+    /// The dump under way.
+    pub dumping: Dumping,
     /// A signal asked the shim to kill, delete and go (SHM-7).
     pub stopping: bool,
     /// The loop ends.
@@ -135,6 +143,7 @@ impl Shim {
             reaped_early: Vec::new(),
             unreaped: Vec::new(),
             unacknowledged: Vec::new(),
+            dumping: Dumping::default(),
             stopping: false,
             ended: false,
             epoll,

@@ -61,6 +61,8 @@ pub enum Input {
     AddExec,
     /// Asked to change its resources (init only).
     Update,
+    /// Asked to store its processes (init only).
+    Dump,
     /// It was reaped.
     Exit,
     /// Its exit record is on disk.
@@ -149,6 +151,7 @@ impl Phase {
             (P::Created | P::Starting | P::Running | P::Paused, I::Signal) => (self, Do),
             (P::Created | P::Starting | P::Running, I::AddExec) => (self, Do),
             (P::Created | P::Starting | P::Running | P::Paused, I::Update) => (self, Do),
+            (P::Paused, I::Dump) => (self, Do),
 
             (P::Created, I::Exit) => (P::Ending { started: false }, Do),
             (P::Starting | P::Running | P::Paused, I::Exit) => (P::Ending { started: true }, Do),
@@ -221,6 +224,7 @@ impl From<Denied> for Error {
             Input::Pause => Self::failed_precondition(format!("cannot pause a {word} container")),
             Input::Resume => Self::failed_precondition(format!("cannot resume a {word} container")),
             Input::Update => Self::failed_precondition(format!("cannot update a {word} container")),
+            Input::Dump => Self::failed_precondition(format!("cannot checkpoint a {word} container")),
             other => Self::internal(format!("{other:?} of a {word} process")),
         }
     }

@@ -55,6 +55,7 @@ impl Shim {
             JobKind::StartInit => self.finish_start(result),
             JobKind::StartExec(id, opened) => self.finish_exec(&id, Some(opened), result),
             JobKind::Delete => self.finish_delete(result),
+            JobKind::Dump => self.finish_dump(result),
             JobKind::Update(waiter) => {
                 self.reply(waiter, result.map(|_| bosun_types::shim::Response::Done));
             }

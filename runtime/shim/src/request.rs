@@ -20,7 +20,12 @@ impl Shim {
     /// Serves one request. Long ones answer when their job has ended.
     pub fn handle(&mut self, waiter: Waiter, request: Request) {
         let answer = match request {
-            Request::Create(request) => return self.create(waiter, request),
+            Request::Create(request) => return self.create(waiter, request, None),
+            Request::CreateFromDump { request, from } => {
+                return self.create(waiter, *request, Some(from));
+            }
+            Request::Dump(request) => return self.dump(waiter, request),
+            Request::Resume => return self.resume(waiter),
             Request::Start { exec: None } => return self.start_init(waiter),
             Request::Start { exec: Some(id) } => return self.start_exec(waiter, &id),
             Request::Delete => return self.delete(waiter),
@@ -35,7 +40,6 @@ impl Shim {
             Request::Resize { exec, width, height } => self.resize(exec.as_ref(), width, height),
             Request::CloseStdin { exec } => self.close_stdin(exec.as_ref()),
             Request::Pause => self.freeze(Input::Pause),
-            Request::Resume => self.freeze(Input::Resume),
             Request::Pids => self.pids(),
             Request::Shutdown => self.shutdown(),
         };
@@ -97,6 +101,10 @@ impl Shim {
             };
         }
         self.init.step(Input::AddExec)?;
+        if self.awaits_restore() {
+            return Err(Error::failed_precondition("cannot exec in a created state of a checkpoint")
+                .with_hint("start the task first: that restores it"));
+        }
         if self.execs.len() >= EXECS_MAX {
             let text = format!("exec {id}: the task has {EXECS_MAX} execs already");
             return Err(Error::new(bosun_types::ErrorClass::ResourceExhausted, text)
@@ -137,7 +145,7 @@ impl Shim {
         Ok(Response::Done)
     }
 
-    fn freeze(&mut self, input: Input) -> Result<Response, Error> {
+    pub fn freeze(&mut self, input: Input) -> Result<Response, Error> {
         let before = self.init.phase;
         if self.init.step(input)? == Step::Do {
             let cgroup = self.container.as_ref().map(|it| it.cgroup.clone()).unwrap_or_default();

@@ -8,6 +8,8 @@
 
 #[path = "real/adopt.rs"]
 mod adopt;
+#[path = "real/checkpoint.rs"]
+mod checkpoint;
 #[path = "real/client.rs"]
 mod client;
 #[path = "real/crash.rs"]
