@@ -7,6 +7,7 @@ use bosun_types::platform::Platform;
 use bosun_types::{Digest, ErrorClass};
 use sha2::{Digest as _, Sha256};
 
+pub mod checkpoint;
 pub mod closure;
 mod document;
 pub mod export;
