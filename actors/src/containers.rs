@@ -3,12 +3,14 @@
 //! Creating and deleting are operations, since a record and its snapshot's directory must come and go together. They go through the namespace's
 //! writer, so that an id is taken once. In the tree each container is a supervisor (rest_for_one) over its own writer and its task.
 
+mod from_checkpoint;
 mod running;
 
 use bosun_storage::batch::Batch;
 use bosun_storage::image::{self, ImageProcess};
 use bosun_storage::key;
 use bosun_types::container::ContainerRecord;
+use bosun_types::content::Descriptor;
 use bosun_types::event::Event;
 use bosun_types::gc::Object;
 use bosun_types::operation::Intent;
@@ -19,7 +21,7 @@ use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
 use bosun_types::task::TaskRequest;
 use bosun_types::user_namespace::{IdMaps, Ownership};
 use bosun_types::{
-    ContainerId, Digest, Error, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels,
+    ContainerId, Digest, Error, ImageName, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels,
 };
 use futures::future::BoxFuture;
 
@@ -184,45 +186,72 @@ pub(crate) fn get(core: &Core, namespace: &NamespaceName, id: &ContainerId) -> R
         .ok_or_else(|| Error::not_found(format!("container {id} in namespace {namespace}")))
 }
 
-/// What to put the snapshot on, and the image's process; unpacks first, and copies for other users, if need be.
+/// What a container is made from.
+#[derive(Default)]
 struct Parent {
+    /// What to put its snapshot on.
     ground: Ground,
+    /// How the image wants to be run.
     process: Option<ImageProcess>,
+    /// Of a checkpoint: the image that it names.
+    image: Option<ImageName>,
+    /// Of a checkpoint: what its container had written.
+    layer: Option<Descriptor>,
+    /// Of a checkpoint: its container's spec.
+    spec: Option<Vec<u8>>,
     /// Keeps the snapshot from the collector until the container's own refers to it.
     _hold: Option<Hold>,
 }
 
+/// Unpacks the image first if need be.
 async fn parent_of(core: &Shared, namespace: &NamespaceName, request: &ContainerRequest) -> Result<Parent> {
+    if let Some(checkpoint) = &request.checkpoint {
+        return from_checkpoint::parent_of(core, namespace, request, checkpoint).await;
+    }
     let Some(name) = &request.image else {
         return match request.root {
             RootRequest::Image { .. } | RootRequest::ImageView { .. } => Err(Error::invalid_argument(
                 format!("container {}: its root is an image, but none is named", request.id),
             )),
-            _ => Ok(Parent { ground: Ground::default(), process: None, _hold: None }),
+            _ => Ok(Parent::default()),
         };
     };
     let config = spec_source::image_config(core, namespace, name, &Platform::host()).await?;
     let (ground, hold) = match request.root {
         RootRequest::Image { .. } | RootRequest::ImageView { .. } => {
             let snapshotter = request.snapshotter.as_deref().unwrap_or(SNAPSHOTTER_DEFAULT);
-            let top = image::chain_ids(&config.diff_ids).last().map(ToString::to_string);
-            let parent = top.map(SnapshotKey::new).transpose()?;
-            let users = remap::users_of(&request.spec)?;
-            let wanted = wanted_of(&image::chain_ids(&config.diff_ids), snapshotter, users.as_ref())?;
-            let wanted = wanted.into_iter().map(|object| (namespace.clone(), object)).collect();
-            let hold = core.gc.barrier.hold(wanted).await;
-            transfers::ensure_unpacked(core, namespace, name, snapshotter).await?;
-            let ground = match users {
-                Some((maps, wanted)) => {
-                    remap::ground(core, namespace, snapshotter, parent, (&maps, wanted)).await?
-                }
-                None => Ground { parent, labels: bosun_types::Labels::new() },
-            };
-            (ground, Some(hold))
+            let unpacked = transfers::ensure_unpacked(core, namespace, name, snapshotter);
+            let chain = image::chain_ids(&config.diff_ids);
+            ground_on(core, namespace, snapshotter, &chain, &request.spec, unpacked).await?
         }
         _ => (Ground::default(), None),
     };
-    Ok(Parent { ground, process: Some(config.process), _hold: hold })
+    Ok(Parent { ground, process: Some(config.process), _hold: hold, ..Parent::default() })
+}
+
+/// What to put a snapshot on that stands on the layers `chain`: the last, or a copy of it for the users that the spec gives the container, if it
+/// gives it any. Held before `unpacked` is awaited, which looks whether they are there.
+async fn ground_on(
+    core: &Shared,
+    namespace: &NamespaceName,
+    snapshotter: &str,
+    chain: &[Digest],
+    spec: &SpecRequest,
+    unpacked: impl Future<Output = Result<()>>,
+) -> Result<(Ground, Option<Hold>)> {
+    let users = remap::users_of(spec)?;
+    let wanted = wanted_of(chain, snapshotter, users.as_ref())?;
+    let wanted = wanted.into_iter().map(|object| (namespace.clone(), object)).collect();
+    let hold = core.gc.barrier.hold(wanted).await;
+    unpacked.await?;
+    let parent = chain.last().map(ToString::to_string).map(SnapshotKey::new).transpose()?;
+    let ground = match users {
+        Some((maps, wanted)) => {
+            remap::ground(core, namespace, snapshotter, parent, (&maps, wanted)).await?
+        }
+        None => Ground { parent, labels: bosun_types::Labels::new() },
+    };
+    Ok((ground, Some(hold)))
 }
 
 /// What a container's own snapshot may stand on: the layers, and their copies for users of its own.
@@ -242,9 +271,10 @@ async fn create(
     core: &Shared,
     namespace: NamespaceName,
     request: ContainerRequest,
-    parent: Parent,
+    mut parent: Parent,
     lease: Option<LeaseId>,
 ) -> Result<ContainerRecord> {
+    let request = from_checkpoint::settled(core, &namespace, request, &mut parent)?;
     let id = request.id.clone();
     if get(core, &namespace, &id).is_ok() {
         return Err(Error::already_exists(format!("container {id} in namespace {namespace}"))
@@ -287,8 +317,9 @@ async fn create(
     let intent = Intent::CreateContainer { container: id.clone(), snapshotter, key: key?, directory };
     // Before the intent is logged: what is refused here leaves nothing open.
     let policy = relaunch::first_record(&namespace, &id, request.restart, &request.labels)?;
-    let creation =
+    let mut creation =
         CreateContainer::new(core, record, snapshot.clone(), request.spec, request.root, parent.process)?;
+    creation.layer = parent.layer;
     let operation = operation::record(core, &namespace, intent);
     let mut batch = Batch::new();
     core.ensure_namespace(&mut batch, &namespace)?;
@@ -346,7 +377,7 @@ fn draft(namespace: &NamespaceName, request: &ContainerRequest) -> ContainerReco
     }
 }
 
-/// [`CREATE_CONTAINER`]: the snapshot's directory, then the spec (which may look users up in it).
+/// [`CREATE_CONTAINER`]: the snapshot's directory, with what a checkpointed container had written; then the spec (which may look users up in it).
 struct CreateContainer {
     core: Shared,
     record: ContainerRecord,
@@ -355,6 +386,7 @@ struct CreateContainer {
     spec: SpecRequest,
     root: RootRequest,
     process: Option<ImageProcess>,
+    layer: Option<Descriptor>,
     built: std::sync::Mutex<Option<Vec<u8>>>,
 }
 
@@ -384,6 +416,7 @@ impl CreateContainer {
             spec,
             root,
             process,
+            layer: None,
             built: std::sync::Mutex::new(None),
         })
     }
@@ -395,6 +428,13 @@ impl CreateContainer {
         let record = ContainerRecord { spec, ..self.record.clone() };
         record.validate()?;
         Ok(record)
+    }
+
+    async fn apply_layer(&self) -> Result<()> {
+        match (&self.snapshot, &self.layer) {
+            (Some(snapshot), Some(layer)) => from_checkpoint::apply(&self.core, snapshot, layer).await,
+            _ => Ok(()),
+        }
     }
 
     async fn build_spec(&self) -> Result<()> {
@@ -431,6 +471,7 @@ impl Operation for CreateContainer {
         match (step, &self.directory) {
             (0, Some(directory)) => directory.forward(0),
             (0, None) => Box::pin(async { Ok(()) }),
+            (1, _) => Box::pin(self.apply_layer()),
             _ => Box::pin(self.build_spec()),
         }
     }

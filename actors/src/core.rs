@@ -37,6 +37,8 @@ pub struct Core {
     pub state: PathBuf,
     /// cgroup below which containers are put.
     pub cgroup_parent: String,
+    /// CRIU: a name that is looked up in `PATH`, or a path.
+    pub criu: String,
     /// When the daemon started.
     pub started_at: Timestamp,
     /// What the store had given out when the daemon started: older things are of an earlier life.

@@ -50,6 +50,8 @@ pub struct DaemonOptions {
     pub state: PathBuf,
     /// cgroup below which containers are put.
     pub cgroup_parent: String,
+    /// CRIU: a name that is looked up in `PATH`, or a path.
+    pub criu: String,
     /// Git revision; empty when unknown.
     pub revision: String,
     /// Rows.
@@ -93,6 +95,7 @@ impl Daemon {
             root: options.root,
             state: options.state,
             cgroup_parent: options.cgroup_parent,
+            criu: options.criu,
             started_at: Timestamp::now(),
             recovering: AtomicBool::new(true),
             live: crate::task::Live::default(),

@@ -30,7 +30,7 @@ use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::{Error, ErrorClass, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
 
-use crate::core::{Shared, SharedSnapshotter, blocking};
+use crate::core::{Core, Shared, SharedSnapshotter, blocking};
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, APPLY_LAYER, Failure, MAKE_LAYER, Operation, Plan};
 use crate::writer::write;
@@ -220,9 +220,9 @@ pub(crate) async fn ensure_no_ingest(
 
 /// What is compared.
 #[derive(Clone)]
-struct Trees {
-    left: Option<SnapshotRecord>,
-    right: SnapshotRecord,
+pub(crate) struct Trees {
+    pub left: Option<SnapshotRecord>,
+    pub right: SnapshotRecord,
 }
 
 impl Trees {
@@ -230,6 +230,29 @@ impl Trees {
     fn is_child(&self) -> bool {
         self.right.kind != SnapshotKind::View
             && self.right.parent.as_ref() == self.left.as_ref().map(|left| &left.key)
+    }
+
+    /// Writes what the right one has and the left one has not as a layer. Blocking.
+    pub(crate) fn write_difference(
+        &self,
+        core: &Shared,
+        snapshotter: &SharedSnapshotter,
+        compression: Compression,
+        ingest: &mut Ingest,
+    ) -> Result<Compared> {
+        ingest.restart()?;
+        if snapshotter.supports_independent_layers() && self.is_child() {
+            let upper = Source::overlay(&snapshotter.layer_root(self.right.directory))?;
+            match compare_into(upper, compression, ingest, &|_| Ok(())) {
+                Err(CompareError::Partial { path, attribute }) => {
+                    tracing::info!(path, attribute, "the writable directory is not the whole difference");
+                }
+                other => return Ok(other?),
+            }
+            ingest.restart()?;
+        }
+        let source = self.mounted(core, snapshotter)?;
+        Ok(compare_into(source, compression, ingest, &|_| Ok(()))?)
     }
 
     /// Both as they are seen when mounted.
@@ -270,27 +293,7 @@ impl MakeLayer {
             (Arc::clone(&self.snapshotter), self.trees.clone(), self.compression);
         let made = blocking(move || {
             let mut ingest = core.content.begin(&namespace, &reference, 0, None)?;
-            ingest.restart()?;
-            let compared = if snapshotter.supports_independent_layers() && trees.is_child() {
-                let upper = Source::overlay(&snapshotter.layer_root(trees.right.directory))?;
-                match compare_into(upper, compression, &mut ingest, &|_| Ok(())) {
-                    Err(CompareError::Partial { path, attribute }) => {
-                        tracing::info!(path, attribute, "the writable directory is not the whole difference");
-                        None
-                    }
-                    other => Some(other?),
-                }
-            } else {
-                None
-            };
-            let compared = match compared {
-                Some(compared) => compared,
-                None => {
-                    ingest.restart()?;
-                    let source = trees.mounted(&core, &snapshotter)?;
-                    compare_into(source, compression, &mut ingest, &|_| Ok(()))?
-                }
-            };
+            let compared = trees.write_difference(&core, &snapshotter, compression, &mut ingest)?;
             Ok((ingest, compared))
         })
         .await?;
@@ -342,6 +345,27 @@ impl Operation for MakeLayer {
     }
 }
 
+/// Unpacks a layer into the directory of an active snapshot above `parents` (nearest first), durably. Blocking.
+pub(crate) fn unpack(
+    core: &Core,
+    snapshotter: &SharedSnapshotter,
+    directory: u64,
+    parents: &[u64],
+    layer: &Descriptor,
+) -> Result<LayerOutcome> {
+    let mut options = UnpackOptions::default();
+    if snapshotter.supports_independent_layers() {
+        options.parents = parents.iter().map(|parent| snapshotter.layer_root(*parent)).collect();
+    } else {
+        options.whiteouts = Whiteouts::Remove;
+    }
+    let blob = core.content.open_blob(&layer.digest)?;
+    let root = snapshotter.layer_root(directory);
+    let outcome = fetch_and_unpack(blob, None, layer, Some((&root, &options)), &|_| ())?;
+    snapshotter.sync(directory)?;
+    Ok(outcome)
+}
+
 /// [`APPLY_LAYER`].
 struct ApplyLayer {
     core: Shared,
@@ -361,20 +385,10 @@ impl ApplyLayer {
         let (parents, before, directory) = (self.parents.clone(), self.before.directory, self.directory);
         let outcome = blocking(move || {
             snapshotter.ensure_no_directory(directory)?;
-            let mut options = UnpackOptions::default();
-            if snapshotter.supports_independent_layers() {
-                options.parents = parents.iter().map(|parent| snapshotter.layer_root(*parent)).collect();
-                snapshotter.ensure_directory(directory, &parents, SnapshotKind::Active)?;
-            } else {
-                // Onto a copy of what the snapshot has.
-                options.whiteouts = Whiteouts::Remove;
-                snapshotter.ensure_directory(directory, &[before], SnapshotKind::Active)?;
-            }
-            let blob = core.content.open_blob(&layer.digest)?;
-            let root = snapshotter.layer_root(directory);
-            let outcome = fetch_and_unpack(blob, None, &layer, Some((&root, &options)), &|_| ())?;
-            snapshotter.sync(directory)?;
-            Ok(outcome)
+            // Where a layer is no difference, onto a copy of what the snapshot has.
+            let below = if snapshotter.supports_independent_layers() { &parents[..] } else { &[before][..] };
+            snapshotter.ensure_directory(directory, below, SnapshotKind::Active)?;
+            unpack(&core, &snapshotter, directory, &parents, &layer)
         })
         .await?;
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -234,6 +235,14 @@ impl TaskHost for RealHost {
 
     fn release(&self, nonce: &str, exec: Option<&ExecId>) {
         self.held.release(nonce, exec);
+    }
+
+    fn has_begun(&self, shim: &ProcessIdentity, init: &ProcessIdentity) -> bool {
+        let program = |it: &ProcessIdentity| {
+            let found = std::fs::metadata(format!("/proc/{}/exe", it.pid)).ok()?;
+            Some((found.dev(), found.ino()))
+        };
+        program(init) != program(shim)
     }
 
     fn expect_container(&self) {

@@ -51,13 +51,15 @@ pub static PREPARE_SNAPSHOT: Plan = Plan { name: "prepare_snapshot", steps: &["m
 pub static REMOVE_SNAPSHOT: Plan = Plan { name: "remove_snapshot", steps: &["remove_directory"] };
 /// A container is made with its snapshot.
 pub static CREATE_CONTAINER: Plan =
-    Plan { name: "create_container", steps: &["make_snapshot", "build_spec"] };
+    Plan { name: "create_container", steps: &["make_snapshot", "apply_layer", "build_spec"] };
 /// A container is removed with its snapshot.
 pub static DELETE_CONTAINER: Plan =
     Plan { name: "delete_container", steps: &["remove_snapshot", "remove_logs"] };
 /// A task is made.
-pub static CREATE_TASK: Plan =
-    Plan { name: "create_task", steps: &["make_directory", "spawn_shim", "create_process"] };
+pub static CREATE_TASK: Plan = Plan {
+    name: "create_task",
+    steps: &["make_directory", "unpack_checkpoint", "spawn_shim", "create_process"],
+};
 /// A process is started.
 pub static START_PROCESS: Plan = Plan { name: "start_process", steps: &["start"] };
 /// A task is removed.
@@ -65,6 +67,9 @@ pub static DELETE_TASK: Plan =
     Plan { name: "delete_task", steps: &["delete_process", "end_shim", "remove_directory"] };
 /// A committed snapshot's files are copied for other users.
 pub static REMAP_SNAPSHOT: Plan = Plan { name: "remap_snapshot", steps: &["copy_files", "settle"] };
+/// A task is stored as an image.
+pub static CHECKPOINT: Plan =
+    Plan { name: "checkpoint", steps: &["pause", "dump", "store", "record", "release"] };
 /// An image is fetched, unpacked and recorded.
 pub static PULL: Plan = Plan { name: "pull", steps: &["resolve", "fetch_documents", "fetch_layers"] };
 /// An image is sent to a registry.
@@ -94,6 +99,7 @@ pub fn registry() -> [&'static Plan; 16] {
         &CREATE_TASK,
         &START_PROCESS,
         &DELETE_TASK,
+        &CHECKPOINT,
         &PULL,
         &MAKE_LAYER,
         &APPLY_LAYER,

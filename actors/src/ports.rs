@@ -82,6 +82,10 @@ pub trait TaskHost: Send + Sync {
     fn hold(&self, _nonce: &str, _exec: Option<&ExecId>, _process: &ProcessIdentity) {}
     /// Its exit is known.
     fn release(&self, _nonce: &str, _exec: Option<&ExecId>) {}
+    /// Whether init runs the container's own program already: after its start it is a copy of its shim for a moment.
+    fn has_begun(&self, _shim: &ProcessIdentity, _init: &ProcessIdentity) -> bool {
+        true
+    }
     /// A container is about to be made: what can be paid for ahead of time is begun. Returns at once.
     fn expect_container(&self) {}
     /// Whether files of this directory can be shown with other owners by a mount alone. Asked once, remembered.

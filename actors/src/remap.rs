@@ -63,6 +63,8 @@ pub(crate) fn users_of(spec: &SpecRequest) -> Result<Option<(IdMaps, Ownership)>
         SpecRequest::Json(spec) => {
             bosun_runtime::spec::maps_of(spec)?.map(|maps| (maps, Ownership::default()))
         }
+        // Read from the checkpoint, and then asked about as JSON.
+        SpecRequest::Checkpoint => None,
     })
 }
 

@@ -42,6 +42,12 @@ pub(crate) async fn build(
             read_only_root: options.read_only_root || matches!(root, RootRequest::ImageView { .. }),
             ..options.as_ref().clone()
         },
+        SpecRequest::Checkpoint => {
+            return Err(Error::internal(format!(
+                "container {}: a checkpoint's spec is not read yet",
+                record.id
+            )));
+        }
     };
     let root = match root {
         RootRequest::Directory(path) => RootPath::Directory(path.clone()),
@@ -96,9 +102,18 @@ pub(crate) async fn image_config(
     platform: &Platform,
 ) -> Result<ImageConfig> {
     let image = images::get(core, namespace, name)?;
-    let (_, manifest) = manifest(core, namespace, &image.target, platform)
-        .await
-        .map_err(|error| error.context(format!("image {name}")))?;
+    let config = image_config_at(core, namespace, &image.target, platform).await;
+    config.map_err(|error| error.context(format!("image {name}")))
+}
+
+/// The same for what a name may not point at any more.
+pub(crate) async fn image_config_at(
+    core: &Shared,
+    namespace: &NamespaceName,
+    target: &Descriptor,
+    platform: &Platform,
+) -> Result<ImageConfig> {
+    let (_, manifest) = manifest(core, namespace, target, platform).await?;
     let bytes = read_blob(core, namespace, &manifest.config, image::CONFIG_BYTES_MAX).await?;
     let config = image::parse_config(&bytes)?;
     config.check_layers(&manifest)?;

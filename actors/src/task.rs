@@ -6,12 +6,13 @@
 //! **After a restart** (of the actor, of the daemon: the same code) it reads its rows and reattaches: it connects to the shim in a worker and
 //! meanwhile answers from what the rows say, marked as recovering. If there is no shim it finds out what became of the processes, or has another shim take
 //! over what lives of a container that is to go on ([`reattach`], [`orphan`]). It never launches anything: that is what [`create`] does, once, before the actor is.
-//! **Operations**: `create_task`, `start_process`, `delete_task`.
+//! **Operations**: `create_task`, `start_process`, `delete_task`, `checkpoint`.
 //!
 //! A process's exit is an input, not a failure: one commit of {row, event}, then the shim is told that it may forget, then waiters are answered.
 
 mod actor;
 mod attach;
+mod checkpoint;
 mod create;
 mod delete;
 mod early;
@@ -28,13 +29,14 @@ use std::time::Duration;
 
 use bosun_storage::key;
 use bosun_types::metrics::Metrics;
+use bosun_types::operation::OperationRecord;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, ShimState};
 use bosun_types::stdio::LogRequest;
 use bosun_types::task::{
     ExecRequest, ExitStatus, KillTarget, PidInfo, ProcessIdentity, ProcessInfo, ProcessStatus, StoredPhase,
     TaskRecord,
 };
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp, signal};
+use bosun_types::{ContainerId, Error, ExecId, NamespaceName, OperationId, Result, Timestamp, signal};
 use oci_spec::runtime::LinuxResources;
 use ractor::{ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
@@ -44,8 +46,10 @@ use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
 
 pub use attach::AttachStream;
+pub use checkpoint::Begin;
 
 pub(crate) use actor::{rows_of_deletion, spec};
+pub(crate) use checkpoint::{DUMP_DEADLINE, recover as recover_checkpoint};
 pub(crate) use create::{create, create_as, finish};
 pub(crate) use delete::RemoveTask;
 
@@ -86,8 +90,14 @@ pub enum TaskMessage {
     Pass(Request, RpcReplyPort<Result<Response>>),
     /// Own worker: the shim is connected, or why not.
     Connected(Result<crate::ports::Connected>),
-    /// Own worker: what the shim holds.
-    Known(Result<ShimState>),
+    /// Begin a checkpoint: whether it may, and the intent.
+    BeginCheckpoint(Begin, RpcReplyPort<Result<OperationRecord>>),
+    /// Freeze or thaw for that checkpoint.
+    Hold(OperationId, bool, RpcReplyPort<Result<()>>),
+    /// That checkpoint is over.
+    EndCheckpoint(OperationId),
+    /// Own worker: what the shim holds, asked after so many freezes and thaws.
+    Known(u64, Result<ShimState>),
     /// Own worker: the shim reports something.
     Notice(Notice),
     /// Own worker: the connection is gone.

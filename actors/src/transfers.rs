@@ -31,6 +31,7 @@ pub(crate) mod source;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
 use bosun_types::transfer::{
     Credential, ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferKind,
@@ -288,6 +289,16 @@ pub(crate) async fn ensure_unpacked(
     snapshotter: &str,
 ) -> Result<()> {
     import::unpack_recorded(core, namespace, image, snapshotter).await
+}
+
+/// The same for what an image's name may not point at any more.
+pub(crate) async fn ensure_target_unpacked(
+    core: &Shared,
+    namespace: &NamespaceName,
+    target: &Descriptor,
+    snapshotter: &str,
+) -> Result<()> {
+    import::unpack_target(core, namespace, target, snapshotter).await
 }
 
 #[cfg(test)]

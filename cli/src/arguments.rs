@@ -2,6 +2,7 @@
 
 mod access;
 mod archive;
+mod checkpoint;
 mod content;
 mod events;
 mod filter;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 pub use self::access::{Audit, SocketCommand};
 pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
+pub use self::checkpoint::{Checkpoint, Restore};
 pub use self::content::{Content, ContentCommand};
 pub use self::events::Events;
 pub use self::filter::Filter;
@@ -32,7 +34,7 @@ pub use self::snapshots::{New as NewSnapshot, Snapshots, SnapshotsCommand};
     name = "bosun",
     version,
     propagate_version = true,
-    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/library/busybox:latest\n  bosun run --rm registry.local:5000/library/busybox:latest echo hello\n  bosun ps\n  bosun tree\n\nEXIT CODES: 0 success, 1 failure (125 for run and exec), 2 wrong usage; run and exec end with the container's own code."
+    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/library/busybox:latest\n  bosun run --rm registry.local:5000/library/busybox:latest echo hello\n  bosun ps\n  bosun tree\n\nEXIT CODES: 0 success, 1 failure (125 for run, restore and exec), 2 wrong usage; run, restore and exec end with the container's own code."
 )]
 pub struct Arguments {
     /// Socket of the daemon.
@@ -73,6 +75,10 @@ pub enum Command {
     Save(SaveImages),
     /// Make a container from an image and run it.
     Run(Box<Run>),
+    /// Store a running container as an image, its processes included.
+    Checkpoint(Checkpoint),
+    /// Make a container from a checkpoint; it goes on where that was made.
+    Restore(Restore),
     /// List containers.
     Ps(Ps),
     /// Show a container's output.

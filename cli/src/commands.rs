@@ -2,6 +2,7 @@
 
 mod attach;
 mod audit;
+mod checkpoint;
 mod containers;
 mod content;
 mod content_transfer;
@@ -46,8 +47,10 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
     let context = Context::connect(&arguments).await?;
     match arguments.command {
         Command::Run(options) => return run::run(&context, *options).await,
+        Command::Restore(options) => return run::run(&context, options.into()).await,
         Command::Attach(options) => return attach::attach(&context, &options).await,
         Command::Exec(options) => return exec::exec(&context, options).await,
+        Command::Checkpoint(options) => checkpoint::checkpoint(&context, options).await,
         Command::Pull(options) => pull::pull(&context, &options).await,
         Command::Push(options) => push::push(&context, &options).await,
         Command::Transfers(command) => transfers::transfers(&context, command).await,

@@ -1,6 +1,6 @@
 //! `bosun`: the command line. It parses words, calls `bosun-client`, prints. No logic of containers is here.
 //!
-//! Exit codes: 0 success; 1 the request failed (125 for `run` and `exec`, so that a container's own code is not mistaken for
+//! Exit codes: 0 success; 1 the request failed (125 for `run`, `restore` and `exec`, so that a container's own code is not mistaken for
 //! it); 2 wrong usage; 126 and 127 from `run`: the command in the container cannot be started, is not found; otherwise
 //! what the container said.
 
@@ -23,7 +23,7 @@ use crate::arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let failure = match &arguments.command {
-        Command::Run(_) | Command::Exec(_) => 125,
+        Command::Run(_) | Command::Restore(_) | Command::Exec(_) => 125,
         _ => 1,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -125,6 +125,9 @@ struct ContainerRequest {
   extensions @7 :List(Common.NamedAny);
   restart @8 :RestartPolicy;
   # Null: what the labels say, else none.
+  checkpoint @9 :Text;
+  # Image of a checkpoint that it is made from; null: none. `image` is then that of the checkpointed container, and a root that is an
+  # image gets what that container had written; a snapshot that is there under its key is taken as it is.
 }
 
 struct RootRequest {
@@ -148,6 +151,8 @@ struct SpecRequest {
     # Whole.
     build @1 :SpecOptions;
     # Built by the daemon from its defaults, the image's config and these options.
+    checkpoint @2 :Void;
+    # That of the checkpointed container.
   }
 }
 

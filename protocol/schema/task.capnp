@@ -2,6 +2,7 @@
 # A task is a running container: init and its execs.
 
 using Common = import "common.capnp";
+using Image = import "image.capnp";
 
 interface Process {
   # One process: init (as part of Task) or an exec. Holding it keeps nothing alive; dropping it stops nothing.
@@ -67,6 +68,36 @@ interface Task extends(Process) {
 
   metrics @8 () -> (error :Common.Error, metrics :Metrics);
   # What its cgroup has used, read now. After its end: the last sample. Errors: notFound when there is none.
+
+  checkpoint @9 (request :CheckpointRequest) -> (error :Common.Error, record :Image.ImageRecord);
+  # Stores it as an image: its processes (by CRIU), its spec, what it has written. It goes on as it was, or with `exit` ends once the
+  # image is recorded. A disconnect does not undo a checkpoint under way. Errors: alreadyExists (image), failedPrecondition when it
+  # does not run, or when execs do.
+}
+
+struct CheckpointRequest {
+  image @0 :Text;
+  # Null: `containerd.io/checkpoint/<container>:<MM-DD-YYYY-HH:MM:SS>`.
+  exit @1 :Bool;
+  openTcp @2 :Bool;
+  # Established TCP connections may be part of it; so for the next ones.
+  externalUnixSockets @3 :Bool;
+  terminal @4 :Bool;
+  # One that is shared with the outside, as a shell's job.
+  fileLocks @5 :Bool;
+  emptyNamespaces @6 :List(Text);
+  # Linux namespaces that are made anew at a restore: `network`.
+  cgroupsMode @7 :Text;
+  # ignore, none, props, soft, full or strict; null: ignore.
+}
+
+struct TaskCheckpoint {
+  union {
+    image @0 :Text;
+    # An image that is a checkpoint.
+    descriptor @1 :Common.Descriptor;
+    # A blob of CRIU's files.
+  }
 }
 
 struct AttachRequest {
@@ -204,6 +235,8 @@ struct TaskRequest {
   # The daemon keeps a rotated log file of the output.
   noPivotRoot @2 :Bool;
   onShimDeath @3 :OnShimDeath;
+  checkpoint @4 :TaskCheckpoint;
+  # What `start` restores; null: the container's process is run. Until the start no exec is taken.
 }
 
 enum OnShimDeath {

@@ -10,6 +10,7 @@ use capnp::traits::OwnedStruct;
 use capnp::{struct_list, text, text_list};
 
 pub mod access;
+pub mod checkpoint;
 pub mod common;
 pub mod container;
 pub mod content;

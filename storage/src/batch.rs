@@ -128,7 +128,8 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::ApplyLayer { .. }
         | Intent::Relaunch { .. }
         | Intent::RemapSnapshot { .. }
-        | Intent::FetchObject { .. } => true,
+        | Intent::FetchObject { .. }
+        | Intent::Checkpoint { .. } => true,
         Intent::Collect { .. }
         | Intent::RemoveSnapshot { .. }
         | Intent::StartProcess { .. }

@@ -1,6 +1,7 @@
 //! Chaos: crashes at every registered step, random `kill -9`, a full disk.
 
 mod collect;
+mod copies;
 mod disk_full;
 mod kill;
 mod matrix;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::copies::{self, Copies};
 use bosun_client::{Client, Task};
 use bosun_tests::client::{IMAGE, logged, namespace, shell};
 use bosun_tests::world::eventually;
@@ -31,6 +32,8 @@ pub struct Acknowledged {
     pub image: bool,
     /// The exit code was seen.
     pub exit: Option<u32>,
+    /// What needs CRIU; `None`: that was not played.
+    pub copies: Option<Copies>,
 }
 
 /// Label of blobs that the script makes and removes.
@@ -49,8 +52,11 @@ fn key() -> SnapshotKey {
 }
 
 /// Once through everything. A call that fails ends its own thread of the story, not the others.
-pub async fn play(client: &Client, reference: &Reference) -> Acknowledged {
+pub async fn play(client: &Client, reference: &Reference, with_copies: bool) -> Acknowledged {
     let mut told = Acknowledged::default();
+    if with_copies {
+        let _ = copies::play(client, told.copies.insert(Copies::default())).await;
+    }
     let snapshots = namespace(client).default_snapshots();
     // Whatever the answers are, it is removed, or on its way out.
     let _ = snapshots.prepare(key(), None, Labels::new()).await;
@@ -212,6 +218,9 @@ pub async fn verify(client: &Client, told: &Acknowledged, reference: &Reference)
     if let Some(code) = told.exit {
         assert_eq!(code, 3, "the true exit code");
     }
+    if let Some(told) = &told.copies {
+        copies::verify(client, told).await;
+    }
     if told.container {
         namespace(client)
             .container(container_id())
@@ -227,7 +236,6 @@ pub async fn verify(client: &Client, told: &Acknowledged, reference: &Reference)
 
 /// Removes whatever is there, trying again while the daemon is busy with it.
 pub async fn remove_all(client: &Client) {
-    let container = namespace(client).container(container_id());
     let content = namespace(client).content();
     for blob in content.list().await.expect("lists") {
         if blob.labels.contains_key(MADE_HERE) {
@@ -236,12 +244,17 @@ pub async fn remove_all(client: &Client) {
     }
     let mapped = namespace(client).container(ContainerId::new("mapped").expect("good"));
     eventually("everything to be removable", || async {
-        let task = container.task();
-        // What is frozen does not die.
-        let _ = task.resume().await;
-        let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
-        gone(task.delete().await.map(drop))
-            && gone(container.delete(true).await)
+        let mut all_gone = true;
+        for id in std::iter::once("life").chain(copies::CONTAINERS) {
+            let container = namespace(client).container(ContainerId::new(id).expect("good"));
+            let task = container.task();
+            // What is frozen does not die.
+            let _ = task.resume().await;
+            let _ = container.stop(StopRequest { signal: None, timeout_ms: Some(0) }).await;
+            all_gone &= gone(task.delete().await.map(drop)) && gone(container.delete(true).await);
+        }
+        all_gone
+            && gone(namespace(client).images().delete(copies::image()).await)
             && gone(namespace(client).default_snapshots().remove(key()).await)
             && gone(mapped.delete(true).await)
             && remove_copies(client).await

@@ -4,6 +4,7 @@ mod access;
 mod adoption;
 mod archives;
 mod bad_input;
+mod checkpoint;
 mod cli;
 mod content;
 mod deaths;

@@ -22,7 +22,7 @@ pub(super) async fn started() -> (World, Daemon, Client) {
 pub(super) fn options(request: &mut ContainerRequest) -> &mut SpecOptions {
     match &mut request.spec {
         SpecRequest::Build(options) => options,
-        SpecRequest::Json(_) => unreachable!("shell builds"),
+        SpecRequest::Json(_) | SpecRequest::Checkpoint => unreachable!("shell builds"),
     }
 }
 

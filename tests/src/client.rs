@@ -96,6 +96,7 @@ pub fn shell(id: &str, command: &str) -> ContainerRequest {
         spec: SpecRequest::Build(Box::new(SpecOptions { args, ..SpecOptions::default() })),
         extensions: BTreeMap::new(),
         restart: None,
+        checkpoint: None,
     }
 }
 

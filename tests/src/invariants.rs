@@ -70,6 +70,7 @@ pub fn violations(places: &Places, expected: &Expected) -> Vec<String> {
     mounts(places, &mut found);
     snapshots(places, expected, &mut found);
     blobs(places, expected, &mut found);
+    checkpoints(places, &mut found);
     for (task, pid) in &expected.live {
         if identity(*pid).is_none() {
             found.push(format!("task {task} is said to run as pid {pid}, which is gone"));
@@ -182,6 +183,18 @@ fn blobs(places: &Places, expected: &Expected, found: &mut Vec<String>) {
     }
     for digest in expected.blobs.difference(&present) {
         found.push(format!("blob {digest} is recorded but not there"));
+    }
+}
+
+/// A container's memory lies about only as long as its task is there, and a dump of it only while it is made.
+fn checkpoints(places: &Places, found: &mut Vec<String>) {
+    for directory in directories(&places.root.join("checkpoints")) {
+        if !places.state.join("tasks").join(name(&directory)).exists() {
+            found.push(format!("{} has no task", directory.display()));
+        }
+        if directory.join("dump").exists() {
+            found.push(format!("a dump is left in {}", directory.display()));
+        }
     }
 }
 

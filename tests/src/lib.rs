@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod criu;
 pub mod disk;
 pub mod fixture;
 pub mod invariants;

@@ -15,6 +15,7 @@ pub struct World {
     directory: tempfile::TempDir,
     places: Places,
     collects: bool,
+    criu: Option<String>,
 }
 
 impl World {
@@ -29,7 +30,7 @@ impl World {
             state: directory.path().join("run"),
             cgroup_parent: format!("/{}", name_of(directory.path())),
         };
-        Self { directory, places, collects: false }
+        Self { directory, places, collects: false, criu: None }
     }
 
     /// One whose daemon collects garbage by itself, as it does outside of tests. In others only what asks for it removes what nothing refers to,
@@ -38,6 +39,11 @@ impl World {
         let mut world = Self::new();
         world.collects = true;
         world
+    }
+
+    /// The daemons of this world use this CRIU.
+    pub fn use_criu(&mut self, path: &str) {
+        self.criu = Some(path.to_owned());
     }
 
     /// Where the daemon keeps its things.
@@ -113,6 +119,7 @@ impl World {
             .args(["--cgroup-parent", &self.places.cgroup_parent])
             .arg("--shim")
             .arg(program("bosun-shim"))
+            .args(self.criu.iter().flat_map(|path| ["--criu-path", path]))
             .args(words);
         if !self.collects {
             command.arg("--no-automatic-gc");

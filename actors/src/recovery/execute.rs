@@ -50,6 +50,12 @@ pub(crate) async fn execute(core: &Shared, observed: &Observed, decision: &Decis
             tracing::warn!(nonce, decision.reason, "removing a task directory and what runs in it");
             report(remove_task_directory(core, nonce).await, "a task directory");
         }
+        Subject::CheckpointDirectory(nonce) if decision.action == Action::Remove => {
+            tracing::info!(nonce, decision.reason, "removing a directory of checkpoints");
+            let directory = crate::checkpoints::directory(core, nonce);
+            let removed = blocking(move || crate::checkpoints::ensure_no_directory(&directory)).await;
+            report(removed, "a directory of checkpoints");
+        }
         Subject::SnapshotDirectory(snapshotter, directory) if decision.action == Action::Remove => {
             tracing::info!(snapshotter, directory, decision.reason, "removing a snapshot directory");
             let (snapshotter, directory) = (core.snapshotter(snapshotter)?, *directory);
@@ -66,7 +72,7 @@ pub(crate) async fn execute(core: &Shared, observed: &Observed, decision: &Decis
                 tracing::error!(%namespace, snapshotter, %key, decision.reason, "a snapshot is lost; pull or build its image again");
             }
         }
-        Subject::TaskDirectory(_) | Subject::SnapshotDirectory(..) => {}
+        Subject::TaskDirectory(_) | Subject::CheckpointDirectory(_) | Subject::SnapshotDirectory(..) => {}
     }
     point(&format!("recovery.{}.after", word(&decision.action)))
 }
@@ -237,6 +243,10 @@ async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> 
             crate::relaunch::look(core, &namespace, &container);
             Ok(())
         }
+        Intent::Checkpoint { .. } => {
+            task::recover_checkpoint(core, operation).await?;
+            close(core, operation, |_| ()).await
+        }
         other => Err(Error::internal(format!("{} is not rolled forward", other.name()))),
     }
 }
@@ -298,13 +308,22 @@ async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
             let record = task::record(core, &namespace, &container)?.filter(|record| record.nonce == nonce);
             core.host.clean_up(&nonce, &owner, record.as_ref()).await?;
             let host = Arc::clone(&core.host);
-            blocking(move || host.ensure_no_directory(&nonce)).await?;
+            let files = crate::checkpoints::directory(core, &nonce);
+            blocking(move || {
+                crate::checkpoints::ensure_no_directory(&files)?;
+                host.ensure_no_directory(&nonce)
+            })
+            .await?;
             close(core, operation, |batch| {
                 if record.is_some() {
                     batch.delete::<TaskRecord>(key::task(&namespace, &container));
                 }
             })
             .await
+        }
+        Intent::Checkpoint { .. } => {
+            task::recover_checkpoint(core, operation).await?;
+            close(core, operation, |_| ()).await
         }
         other => Err(Error::internal(format!("{} is not taken back", other.name()))),
     }

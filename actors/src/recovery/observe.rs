@@ -25,7 +25,9 @@ pub(crate) async fn observe(core: &Shared) -> Result<Observed> {
                 Err(error) => tracing::error!(snapshotter = name, %error, "its directories cannot be listed; nothing is concluded about them"),
             }
         }
+        let checkpoint_directories = crate::checkpoints::directories(&core)?;
         Ok(Observed {
+            checkpoint_directories,
             boot_id: core.host.boot_id(),
             first_of_this_life: Some(core.life.first_operation),
             first_directory_of_this_life: Some(core.life.first_directory),

@@ -8,6 +8,7 @@
 //! | an operation that was being taken back | taken back; a removal never is |
 //! | making a snapshot, a copy of one, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
+//! | a checkpoint | its image is recorded: the task is let go; else it goes on as it was, and nothing is left |
 //! | starting a process | closed: the task's actor asks the shim whether it started, or finds out how it ended |
 //! | removing a task, a snapshot, a container, the files of garbage | finished |
 //! | a pull, a push | resumed |
@@ -48,6 +49,8 @@ pub struct Observed {
     pub tasks: Vec<TaskRecord>,
     /// Every snapshot's row.
     pub snapshots: Vec<SnapshotRecord>,
+    /// Nonces of all directories that hold checkpoints.
+    pub checkpoint_directories: BTreeSet<String>,
     /// Nonce of every task directory; whether the shim that its beacon names lives.
     pub task_directories: BTreeMap<String, bool>,
     /// Directory numbers by snapshotter; a snapshotter that could not be read is absent, and nothing is concluded about it.
@@ -63,6 +66,8 @@ pub enum Subject {
     Task(NamespaceName, ContainerId),
     /// `<state>/tasks/<nonce>`.
     TaskDirectory(String),
+    /// `<root>/checkpoints/<nonce>`.
+    CheckpointDirectory(String),
     /// A directory of a snapshotter.
     SnapshotDirectory(String, u64),
     /// A snapshot's row whose directory is not there.
@@ -173,6 +178,10 @@ pub fn plan(observed: &Observed) -> Plan {
         let named = claims.nonces.contains(nonce.as_str());
         decide(Subject::TaskDirectory(nonce.clone()), orphan_unless(named));
     }
+    for nonce in &observed.checkpoint_directories {
+        let named = claims.nonces.contains(nonce.as_str());
+        decide(Subject::CheckpointDirectory(nonce.clone()), orphan_unless(named));
+    }
     for (snapshotter, directories) in &observed.snapshot_directories {
         for directory in directories {
             let young = observed.first_directory_of_this_life.is_some_and(|first| *directory >= first);
@@ -247,7 +256,7 @@ impl<'a> Claims<'a> {
                     }
                     nonces.insert(nonce);
                 }
-                Intent::StartProcess { nonce, .. } => {
+                Intent::StartProcess { nonce, .. } | Intent::Checkpoint { nonce, .. } => {
                     nonces.insert(nonce);
                 }
                 // The steps of a relaunch have intents of their own.
@@ -317,6 +326,10 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
         Intent::Relaunch { .. } => {
             (Action::Adopt, "its container's restart policy goes on with it, once its parts are settled")
         }
+        Intent::Checkpoint { recorded: true, .. } => {
+            (Action::RollForward, "its image is recorded: the task is let go as was asked")
+        }
+        Intent::Checkpoint { .. } => (Action::Undo, "whoever asked for it heard nothing: the task goes on"),
         Intent::StartProcess { .. } => {
             (Action::Close, "its task's actor asks the shim whether it started, or finds out how it ended")
         }

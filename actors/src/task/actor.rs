@@ -1,5 +1,6 @@
 //! The task's actor: takes one message at a time, decides by [`super::phase`], commits, and leaves every effect to a worker.
 
+mod checkpointing;
 mod ending;
 mod execs;
 mod removing;
@@ -16,7 +17,7 @@ use bosun_types::shim::{Request, Response};
 use bosun_types::task::{
     ExecRecord, ExitStatus, KillTarget, OnShimDeath, ProcessInfo, StoredPhase, TaskRecord,
 };
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName, Result, Timestamp};
+use bosun_types::{ContainerId, Error, ExecId, NamespaceName, OperationId, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use super::early::Early;
@@ -53,6 +54,10 @@ struct TaskData {
     /// Callers of the delete in flight, with its operation.
     deleting: Vec<RpcReplyPort<Result<Option<ExitStatus>>>>,
     delete_operation: Option<bosun_types::operation::OperationRecord>,
+    /// The checkpoint under way.
+    checkpoint: Option<OperationId>,
+    /// Freezes and thaws so far: what the shim said it holds before one is old.
+    freezes: u64,
 }
 
 /// A task as a child of its container.
@@ -104,6 +109,7 @@ impl Actor for TaskActor {
         let processes = from_rows(&record, &execs);
         hold(&core, &record, &execs);
         let execs = execs.into_iter().map(|exec| (exec.id.clone(), exec)).collect();
+        let checkpoint = checkpointing::under_way(&core, &record)?;
         reattach::connect(core.clone(), record.clone(), myself);
         Ok(TaskData {
             core,
@@ -116,6 +122,8 @@ impl Actor for TaskActor {
             confirmed_at,
             deleting: Vec::new(),
             delete_operation: None,
+            checkpoint,
+            freezes: 0,
         })
     }
 
@@ -139,7 +147,12 @@ impl Actor for TaskActor {
             TaskMessage::Update(resources, reply) => data.update(resources, reply),
             TaskMessage::Pass(request, reply) => data.pass(request, reply),
             TaskMessage::Connected(result) => data.connected(&myself, result),
-            TaskMessage::Known(result) => data.known(&myself, result).await?,
+            TaskMessage::BeginCheckpoint(begin, reply) => {
+                let _ = reply.send(data.begin_checkpoint(begin).await);
+            }
+            TaskMessage::Hold(id, freeze, reply) => data.hold(&myself, id, freeze, reply),
+            TaskMessage::EndCheckpoint(id) => data.end_checkpoint(id),
+            TaskMessage::Known(asked, result) => data.known(&myself, asked, result).await?,
             TaskMessage::Notice(notice) => data.notice(notice).await?,
             TaskMessage::Disconnected => data.disconnected(&myself),
             TaskMessage::TakenOver(result) => data.taken_over(&myself, result).await?,

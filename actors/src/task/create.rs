@@ -6,10 +6,11 @@ use bosun_runtime::task_directory;
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_types::container::ContainerRecord;
+use bosun_types::content::Descriptor;
 use bosun_types::event::Event;
 use bosun_types::mount::Mount;
 use bosun_types::operation::Intent;
-use bosun_types::shim::{CreateRequest, Request, Response};
+use bosun_types::shim::{CreateRequest, Request, Response, RestoreRequest};
 use bosun_types::stdio::{LogTarget, Stdio};
 use bosun_types::task::{OnShimDeath, ProcessIdentity, StoredPhase, TaskRecord, TaskRequest};
 use bosun_types::{ContainerId, Error, NamespaceName, OperationId, Result, Timestamp};
@@ -19,7 +20,7 @@ use super::{LOG_FILE, SHIM_DEADLINE, log_directory};
 use crate::core::{Core, Shared, blocking};
 use crate::operation::{self, CREATE_TASK, Operation, Plan};
 use crate::ports::Owner;
-use crate::{containers, snapshots, tree};
+use crate::{checkpoints, containers, snapshots, tree};
 
 /// In the container's writer: one at a time.
 pub(crate) async fn create(
@@ -60,8 +61,13 @@ pub(crate) async fn create_as(
         started_at: None,
         on_shim_death: request.on_shim_death,
     };
+    let checkpoint = match &request.checkpoint {
+        Some(from) => Some(checkpoints::criu_part(core, &namespace, from).await?),
+        None => None,
+    };
     // Before the intent is logged: what is refused here leaves nothing open.
-    let creation = CreateTask::new(core, container, record.clone(), request.no_pivot_root)?;
+    let mut creation = CreateTask::new(core, container, record.clone(), request.no_pivot_root)?;
+    creation.checkpoint = checkpoint;
     let operation = operation::record(
         core,
         &namespace,
@@ -109,6 +115,8 @@ pub(crate) struct CreateTask {
     record: TaskRecord,
     mounts: Vec<Mount>,
     no_pivot_root: bool,
+    /// CRIU's files, which the start restores.
+    checkpoint: Option<Descriptor>,
     made: Arc<Mutex<Made>>,
 }
 
@@ -132,7 +140,8 @@ impl CreateTask {
             }
             _ => Vec::new(),
         };
-        Ok(Self { core: core.clone(), container, record, mounts, no_pivot_root, made: Arc::default() })
+        let (core, made) = (core.clone(), Arc::default());
+        Ok(Self { core, container, record, mounts, no_pivot_root, checkpoint: None, made })
     }
 
     fn owner(&self) -> Owner {
@@ -172,6 +181,13 @@ impl CreateTask {
         .await
     }
 
+    async fn unpack_checkpoint(&self) -> Result<()> {
+        match &self.checkpoint {
+            Some(part) => checkpoints::unpack(&self.core, &self.record.nonce, part).await,
+            None => Ok(()),
+        }
+    }
+
     async fn spawn_shim(&self) -> Result<()> {
         let shim = self.core.host.ensure_shim(&self.record.nonce, &self.owner()).await?;
         self.set(|made| made.shim = Some(shim));
@@ -188,7 +204,16 @@ impl CreateTask {
             no_pivot_root: self.no_pivot_root,
             adoptable: self.record.on_shim_death == OnShimDeath::Adopt,
         };
-        match shim.request(Request::Create(request), SHIM_DEADLINE).await? {
+        let request = match &self.checkpoint {
+            None => Request::Create(request),
+            Some(_) => {
+                let directory = checkpoints::restore_directory(&self.core, &self.record.nonce);
+                let directory = directory.to_string_lossy().into_owned();
+                let from = RestoreRequest { criu: self.core.criu.clone(), directory };
+                Request::CreateFromDump { request: Box::new(request), from }
+            }
+        };
+        match shim.request(request, SHIM_DEADLINE).await? {
             Response::Process(init) => {
                 self.set(|made| made.init = Some(init));
                 Ok(())
@@ -233,7 +258,8 @@ impl Operation for CreateTask {
     fn forward(&self, step: usize) -> BoxFuture<'_, Result<()>> {
         match step {
             0 => Box::pin(self.make_directory()),
-            1 => Box::pin(self.spawn_shim()),
+            1 => Box::pin(self.unpack_checkpoint()),
+            2 => Box::pin(self.spawn_shim()),
             _ => Box::pin(self.create_process()),
         }
     }
@@ -241,7 +267,11 @@ impl Operation for CreateTask {
     fn undo(&self, step: usize) -> BoxFuture<'_, Result<()>> {
         match step {
             // The shim holds the container: ending it is the undo of both.
-            1 | 2 => Box::pin(self.end_shim()),
+            2 | 3 => Box::pin(self.end_shim()),
+            1 => {
+                let directory = checkpoints::directory(&self.core, &self.record.nonce);
+                Box::pin(blocking(move || checkpoints::ensure_no_directory(&directory)))
+            }
             _ => {
                 let (host, nonce) = (Arc::clone(&self.core.host), self.record.nonce.clone());
                 Box::pin(blocking(move || host.ensure_no_directory(&nonce)))

@@ -8,6 +8,7 @@ use bosun_types::{ErrorClass, Result};
 use futures::future::BoxFuture;
 
 use super::SHIM_DEADLINE;
+use crate::checkpoints;
 use crate::core::{Shared, blocking};
 use crate::operation::{DELETE_TASK, Operation, Plan};
 use crate::ports::Owner;
@@ -59,7 +60,11 @@ impl Operation for RemoveTask {
             1 => Box::pin(self.end_shim()),
             _ => {
                 let (host, nonce) = (Arc::clone(&self.core.host), self.record.nonce.clone());
-                Box::pin(blocking(move || host.ensure_no_directory(&nonce)))
+                let files = checkpoints::directory(&self.core, &nonce);
+                Box::pin(blocking(move || {
+                    checkpoints::ensure_no_directory(&files)?;
+                    host.ensure_no_directory(&nonce)
+                }))
             }
         }
     }

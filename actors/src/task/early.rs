@@ -29,6 +29,8 @@ impl Early {
                 | TaskMessage::DeleteExec(..)
                 | TaskMessage::Delete(..)
                 | TaskMessage::Freeze(..)
+                | TaskMessage::BeginCheckpoint(..)
+                | TaskMessage::Hold(..)
                 | TaskMessage::Update(..)
                 | TaskMessage::Pass(..)
         );

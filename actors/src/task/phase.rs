@@ -55,6 +55,10 @@ pub enum Input {
     Paused,
     /// Change its resources.
     Update,
+    /// Store it as an image.
+    Checkpoint,
+    /// Freeze or thaw it for a checkpoint, whichever it is.
+    Hold,
     /// Thaw it.
     Resume,
     /// It is thawed.
@@ -121,6 +125,7 @@ pub fn next(phase: &Phase, input: &Input) -> Result<Phase, Denied> {
         (P::Created | P::Starting | P::Running | P::Paused, Input::Kill) => Ok(phase.clone()),
         (P::Created | P::Running, Input::Exec) => Ok(phase.clone()),
         (P::Created | P::Running | P::Paused, Input::Update) => Ok(phase.clone()),
+        (P::Running | P::Paused, Input::Checkpoint | Input::Hold) => Ok(phase.clone()),
         (P::Running, Input::Pause) => Ok(P::Running),
         (P::Running, Input::Paused) => Ok(P::Paused),
         (P::Paused, Input::Paused) => Ok(P::Paused),
@@ -130,7 +135,7 @@ pub fn next(phase: &Phase, input: &Input) -> Result<Phase, Denied> {
         (P::Stopped(exit), Input::Delete) => Ok(P::Deleting(Some(exit.clone()))),
         (P::Deleting(None), Input::DeleteFailed) => Ok(P::Created),
         (P::Deleting(Some(exit)), Input::DeleteFailed) => Ok(P::Stopped(exit.clone())),
-        (P::Stopped(_), Input::Kill) | (P::Deleting(_), Input::Kill) => Err(Denied::Ended),
+        (P::Stopped(_) | P::Deleting(_), Input::Kill | Input::Hold) => Err(Denied::Ended),
         _ => Err(Denied::WrongState),
     }
 }

@@ -38,6 +38,8 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("paused", Input::Paused),
         ("resume", Input::Resume),
         ("resumed", Input::Resumed),
+        ("checkpoint", Input::Checkpoint),
+        ("hold", Input::Hold),
         ("delete", Input::Delete),
         ("delete_failed", Input::DeleteFailed),
     ]
@@ -73,7 +75,7 @@ fn the_whole_table() {
 proptest! {
     /// I4: once ended, the exit status never changes, whatever is asked or reported.
     #[test]
-    fn i_4_an_exit_is_for_ever(choices in prop::collection::vec(0_usize..13, 1..40)) {
+    fn i_4_an_exit_is_for_ever(choices in prop::collection::vec(0_usize..15, 1..40)) {
         let mut phase = Phase::Created;
         let mut first: Option<ExitStatus> = None;
         for (step, choice) in choices.into_iter().enumerate() {

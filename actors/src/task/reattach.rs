@@ -43,14 +43,18 @@ pub(crate) fn follow(mut notices: tokio::sync::mpsc::Receiver<Notice>, actor: Ac
 }
 
 /// Asks the shim for everything it knows.
-pub(crate) fn ask_state(shim: std::sync::Arc<dyn crate::ports::Shim>, actor: ActorRef<TaskMessage>) {
+pub(crate) fn ask_state(
+    shim: std::sync::Arc<dyn crate::ports::Shim>,
+    freezes: u64,
+    actor: ActorRef<TaskMessage>,
+) {
     tokio::spawn(async move {
         let state = match shim.request(Request::State, SHIM_DEADLINE).await {
             Ok(Response::State(state)) => Ok(state),
             Ok(other) => Err(Error::internal(format!("the shim answered State with {other:?}"))),
             Err(error) => Err(error),
         };
-        let _ = actor.send_message(TaskMessage::Known(state));
+        let _ = actor.send_message(TaskMessage::Known(freezes, state));
     });
 }
 
@@ -58,17 +62,18 @@ pub(crate) fn ask_state(shim: std::sync::Arc<dyn crate::ports::Shim>, actor: Act
 pub(crate) fn forget(
     shim: std::sync::Arc<dyn crate::ports::Shim>,
     execs: Vec<ExecId>,
+    freezes: u64,
     actor: ActorRef<TaskMessage>,
 ) {
     tokio::spawn(async move {
         for id in execs {
             tracing::info!(exec = %id, "an exec that nobody was told of is forgotten");
             if let Err(error) = shim.request(Request::DeleteExec { id }, SHIM_DEADLINE).await {
-                let _ = actor.send_message(TaskMessage::Known(Err(error)));
+                let _ = actor.send_message(TaskMessage::Known(freezes, Err(error)));
                 return;
             }
         }
-        ask_state(shim, actor);
+        ask_state(shim, freezes, actor);
     });
 }
 

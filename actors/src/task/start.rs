@@ -1,5 +1,6 @@
 //! Starting init or an exec: one request to the shim, which is idempotent there.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_types::shim::{Request, Response};
@@ -7,7 +8,9 @@ use bosun_types::task::ProcessIdentity;
 use bosun_types::{Error, ExecId, Result};
 use futures::future::BoxFuture;
 
-use super::SHIM_DEADLINE;
+use super::{DUMP_DEADLINE, SHIM_DEADLINE};
+use crate::checkpoints;
+use crate::core::blocking;
 use crate::operation::{Operation, Plan, START_PROCESS};
 use crate::ports::Shim;
 
@@ -15,6 +18,8 @@ use crate::ports::Shim;
 pub(crate) struct StartProcess {
     pub shim: Arc<dyn Shim>,
     pub exec: Option<ExecId>,
+    /// What a task is restored from, if it is one that is; removed once it runs.
+    pub checkpoint: PathBuf,
     pub started: Mutex<Option<ProcessIdentity>>,
 }
 
@@ -26,8 +31,15 @@ impl StartProcess {
     }
 
     async fn start(&self) -> Result<()> {
-        match self.shim.request(Request::Start { exec: self.exec.clone() }, SHIM_DEADLINE).await? {
+        let restores = self.exec.is_none() && self.checkpoint.exists();
+        let deadline = if restores { DUMP_DEADLINE } else { SHIM_DEADLINE };
+        match self.shim.request(Request::Start { exec: self.exec.clone() }, deadline).await? {
             Response::Process(identity) => {
+                if restores {
+                    let files = self.checkpoint.clone();
+                    // What stays goes with the task.
+                    let _ = blocking(move || checkpoints::ensure_no_directory(&files)).await;
+                }
                 *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity);
                 Ok(())
             }

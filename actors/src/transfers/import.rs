@@ -217,7 +217,22 @@ pub(crate) async fn unpack_recorded(
     name: &ImageName,
     snapshotter: &str,
 ) -> Result<()> {
-    let image = images::get(core, namespace, name)?;
+    let target = images::get(core, namespace, name)?.target;
+    unpack_target(core, namespace, &target, snapshotter).await.map_err(|error| match error.class {
+        ErrorClass::NotFound => error
+            .context(format!("image {name}"))
+            .with_hint(format!("`bosun pull {name}` fetches what is missing")),
+        _ => error.context(format!("image {name}")),
+    })
+}
+
+/// The same for a target that is here.
+pub(crate) async fn unpack_target(
+    core: &Shared,
+    namespace: &NamespaceName,
+    target: &Descriptor,
+    snapshotter: &str,
+) -> Result<()> {
     let work = Work {
         core: core.clone(),
         namespace: namespace.clone(),
@@ -229,18 +244,11 @@ pub(crate) async fn unpack_recorded(
         lease: None,
         kept: Arc::default(),
     };
-    let documents = local_documents(&work, &image.target, &Platform::host()).await.map_err(|error| {
-        match error.class {
-            ErrorClass::NotFound => error
-                .context(format!("image {name}"))
-                .with_hint(format!("`bosun pull {name}` fetches what is missing")),
-            _ => error.context(format!("image {name}")),
-        }
-    })?;
+    let documents = local_documents(&work, target, &Platform::host()).await?;
     if documents.chain.last().is_none_or(|top| work.is_unpacked(top).unwrap_or(false)) {
         return Ok(());
     }
-    let result = unpack_local(&work, image.target, documents).await;
+    let result = unpack_local(&work, target.clone(), documents).await;
     if result.is_err() {
         work.remove_made().await?;
     }

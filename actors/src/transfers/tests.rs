@@ -143,6 +143,7 @@ impl World {
             root: root.path().to_owned(),
             state: root.path().join("state"),
             cgroup_parent: "/none".to_owned(),
+            criu: "criu".to_owned(),
             revision: String::new(),
             store: store.clone(),
             content: content.clone(),

@@ -49,6 +49,9 @@ pub struct Arguments {
     /// The shim program [default: bosun-shim beside bosund, else from PATH].
     #[arg(long)]
     shim: Option<PathBuf>,
+    /// CRIU, for checkpoints: a path, or a name that is looked up in PATH [default: criu].
+    #[arg(long)]
+    criu_path: Option<String>,
     /// Something else than serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -84,6 +87,8 @@ pub struct Config {
     pub shim: PathBuf,
     /// cgroup below which containers are put.
     pub cgroup_parent: String,
+    /// CRIU, for checkpoints: a path, or a name that is looked up in PATH.
+    pub criu_path: String,
     /// Score that keeps the daemon from the OOM killer.
     pub oom_score: i32,
     /// The edge.
@@ -202,6 +207,7 @@ impl Default for Config {
             state: "/run/bosun".into(),
             shim: PathBuf::new(),
             cgroup_parent: "/bosun".to_owned(),
+            criu_path: "criu".to_owned(),
             oom_score: 0,
             rpc: Rpc::default(),
             metrics: Metrics::default(),
@@ -273,6 +279,7 @@ pub fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     set(&mut config.metrics.address, arguments.metrics_address.clone());
     set(&mut config.shim, arguments.shim.clone());
     set(&mut config.gc.automatic, arguments.no_automatic_gc.then_some(false));
+    set(&mut config.criu_path, arguments.criu_path.clone());
     check(&config)?;
     Ok(config)
 }
@@ -305,6 +312,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
     if !(0.0..=0.5).contains(&config.gc.pause_threshold) {
         bail!("gc.pause_threshold {} must be from 0 to 0.5", config.gc.pause_threshold);
     }
+    if config.criu_path.is_empty() || (config.criu_path.contains('/') && !config.criu_path.starts_with('/')) {
+        bail!("criu_path {:?} must be a name or an absolute path", config.criu_path);
+    }
     config.metrics_address()?;
     config.socket_mode().map(drop)
 }
@@ -335,6 +345,13 @@ mod tests {
     fn sys_1_root_and_state_must_differ() {
         let arguments = Arguments::parse_from(["bosund", "--root", "/a", "--state", "/a"]);
         assert!(load(&arguments).expect_err("same").to_string().contains("must differ"));
+    }
+
+    #[test]
+    fn tsk_10_criu_is_a_name_or_an_absolute_path() {
+        let load = |path: &str| load(&Arguments::parse_from(["bosund", "--criu-path", path]));
+        assert_eq!(load("/opt/criu").expect("good").criu_path, "/opt/criu");
+        assert!(load("bin/criu").expect_err("relative").to_string().contains("criu_path"));
     }
 
     #[test]

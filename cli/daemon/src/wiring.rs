@@ -71,6 +71,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         root: config.root.clone(),
         state: config.state.clone(),
         cgroup_parent: config.cgroup_parent.clone(),
+        criu: config.criu_path.clone(),
         revision: REVISION.to_owned(),
         store,
         content,

@@ -9,7 +9,7 @@ use super::Restart;
 use crate::detach_keys::DetachKeys;
 
 /// Make and run a container.
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(
     after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run -d --name api --restart on-failure:5 registry.local:5000/team/api:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --userns-remap 100000:65536 registry.local:5000/library/busybox:latest id\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
 )]
@@ -40,6 +40,9 @@ pub struct Run {
     /// IMAGE is a directory of the host that is used as the root.
     #[arg(long)]
     pub rootfs: bool,
+    /// IMAGE is a checkpoint: it goes on where that was made, with the spec of then. `bosun restore` is the same.
+    #[arg(long, conflicts_with_all = ["rootfs", "command", "env", "env_file", "cwd", "user", "entrypoint", "hostname", "mount", "volume", "net_host", "privileged", "read_only", "with_ns", "memory", "cpus", "pids_limit"])]
+    pub checkpoint: bool,
     /// KEY=VALUE; KEY alone takes ours; repeatable.
     #[arg(short, long)]
     pub env: Vec<String>,
@@ -120,9 +123,10 @@ pub struct Run {
 }
 
 /// What becomes of a running container whose monitor dies.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum, Default)]
 pub enum ShimDeath {
     /// It is killed and cleaned up.
+    #[default]
     Kill,
     /// It goes on under a new monitor.
     Adopt,
@@ -268,7 +272,7 @@ pub enum OwnershipChoice {
 }
 
 /// What a container may do.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Security {
     /// Give a capability, such as net_admin or ALL; repeatable.
     #[arg(long, value_name = "CAP")]

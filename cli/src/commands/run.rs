@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use bosun_client::RunRequest;
 use bosun_client::io::{Ends, Fifos};
+use bosun_types::checkpoint::TaskCheckpoint;
 use bosun_types::container::RuntimeChoice;
 use bosun_types::mount::Mount;
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
@@ -53,6 +54,7 @@ pub async fn run(context: &Context, options: Run) -> anyhow::Result<u8> {
         stdio,
         log_to_file,
         on_shim_death: options.on_shim_death.into(),
+        checkpoint: checkpoint(&options)?,
         ..TaskRequest::default()
     };
     let mut session = foreground::Session::prepare(fifos)?;
@@ -77,6 +79,7 @@ async fn interactive(context: &Context, options: Run, container: ContainerReques
         stdio,
         log_to_file,
         on_shim_death: options.on_shim_death.into(),
+        checkpoint: checkpoint(&options)?,
         ..TaskRequest::default()
     };
     let started = async {
@@ -117,6 +120,7 @@ async fn detached(context: &Context, options: &Run, container: ContainerRequest)
         stdio,
         log_to_file,
         on_shim_death: options.on_shim_death.into(),
+        checkpoint: checkpoint(options)?,
         ..TaskRequest::default()
     };
     match context.namespace().run(RunRequest { container, task }).await {
@@ -182,7 +186,26 @@ fn write_pid_file(options: &Run, pid: u32) -> anyhow::Result<()> {
     std::fs::write(path, format!("{pid}\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// What the task is restored from, if it is.
+fn checkpoint(options: &Run) -> anyhow::Result<Option<TaskCheckpoint>> {
+    let name = options.checkpoint.then(|| ImageName::new(options.image.as_str())).transpose()?;
+    Ok(name.map(TaskCheckpoint::Image))
+}
+
 fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<ContainerRequest> {
+    if options.checkpoint {
+        return Ok(ContainerRequest {
+            id,
+            labels: context::labels(&options.label)?,
+            image: None,
+            snapshotter: options.snapshotter.clone(),
+            root: RootRequest::Image { key: None },
+            runtime: RuntimeChoice { name: options.runtime.clone(), options: None },
+            spec: SpecRequest::Checkpoint,
+            extensions: BTreeMap::new(),
+            checkpoint: Some(ImageName::new(options.image.as_str())?),
+        });
+    }
     let (image, root) = if options.rootfs {
         let directory = std::path::absolute(Path::new(&options.image))?;
         if !directory.is_dir() {
@@ -202,6 +225,7 @@ fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<Container
         spec: SpecRequest::Build(Box::new(spec_options(options)?)),
         extensions: BTreeMap::new(),
         restart: lifecycle::policy(&options.restart)?,
+        checkpoint: None,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, task_capnp};
+use bosun_types::checkpoint::CheckpointRequest;
+use bosun_types::image::ImageRecord;
 use bosun_types::metrics::Metrics;
 use bosun_types::stdio::{
     AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, STDIN_WRITE_BYTES_MAX,
@@ -242,6 +244,24 @@ impl Task {
     /// What its cgroup has used, read now; while the task exists, also after its end. Never waits for the shim.
     pub async fn metrics(&self) -> Result<Metrics> {
         on_task!(self, |task, results| task.metrics_request() => Metrics::read(results.get_metrics()?)?)
+    }
+
+    /// Stores it as an image (CKP-1): it goes on as it was, or ends if asked to. As long as it takes; the daemon goes on with it when this is
+    /// dropped.
+    ///
+    /// # Errors
+    /// AlreadyExists when the image's name is taken, FailedPrecondition when it does not run or execs do.
+    pub async fn checkpoint(&self, request: CheckpointRequest) -> Result<ImageRecord> {
+        let (namespace, container, _) = self.init.address();
+        self.init
+            .driver
+            .once(move |session| async move {
+                let mut call = session.scope(&namespace).task(&container).checkpoint_request();
+                request.write(call.get().init_request());
+                answer!(results, call);
+                Ok(ImageRecord::read(results.get_record()?)?)
+            })
+            .await
     }
 
     /// Its log. With `follow` it goes on until the task has ended, over restarts of the daemon.

@@ -6,6 +6,7 @@ use bosun_actors::task::{LogStream, TaskHandle};
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_parsed, write_list};
 use bosun_protocol::task_capnp::{attach_cursor, log_cursor, process, task};
+use bosun_types::checkpoint::CheckpointRequest;
 use bosun_types::stdio::{AttachRecord, AttachRequest, LogRecord, LogRequest};
 use bosun_types::task::{ExecRequest, KillTarget};
 use bosun_types::{Error, ExecId};
@@ -226,6 +227,20 @@ impl task::Server for Task {
         let handle = self.handle.clone();
         let outcome = self.held.call("task.metrics", async move { Ok(handle.metrics().await?) }).await?;
         reply!(results, outcome, |metrics, out| metrics.write(out.init_metrics()))
+    }
+
+    async fn checkpoint(
+        self: Rc<Self>,
+        params: task::CheckpointParams,
+        mut results: task::CheckpointResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let request = CheckpointRequest::read(params.get()?.get_request()?)?;
+            Ok(handle.checkpoint(request).await?)
+        };
+        let outcome = self.held.call("task.checkpoint", work).await?;
+        reply!(results, outcome, |image, out| image.write(out.init_record()))
     }
 
     async fn logs(self: Rc<Self>, params: task::LogsParams, mut results: task::LogsResults) -> Done {

@@ -86,7 +86,10 @@ impl Wire for ContainerRequest {
         self.spec.write(to.reborrow().init_spec());
         write_named(&self.extensions, to.reborrow().init_extensions(pair_count(&self.extensions)));
         if let Some(policy) = &self.restart {
-            policy.write(to.init_restart());
+            policy.write(to.reborrow().init_restart());
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            to.set_checkpoint(checkpoint.as_str());
         }
     }
 
@@ -108,6 +111,7 @@ impl Wire for ContainerRequest {
                 true => Some(RestartPolicy::read(from.get_restart().sound()?)?),
                 false => None,
             },
+            checkpoint: read_optional_parsed(from.has_checkpoint(), from.get_checkpoint())?,
         })
     }
 }
@@ -154,6 +158,7 @@ impl Wire for SpecRequest {
         match self {
             Self::Json(json) => to.set_json(json),
             Self::Build(options) => options.write(to.init_build()),
+            Self::Checkpoint => to.set_checkpoint(()),
         }
     }
 
@@ -162,6 +167,7 @@ impl Wire for SpecRequest {
         Ok(match from.which().sound()? {
             Which::Json(json) => Self::Json(json.sound()?.to_vec()),
             Which::Build(options) => Self::Build(Box::new(SpecOptions::read(options.sound()?)?)),
+            Which::Checkpoint(()) => Self::Checkpoint,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `task.capnp`: processes, their streams, what is asked of them.
 
+use bosun_types::checkpoint::TaskCheckpoint;
 use bosun_types::stdio::{
     AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, LogTarget, OutputStream, Overflow, Stdio,
 };
@@ -82,6 +83,9 @@ impl Wire for TaskRequest {
         to.set_log_to_file(self.log_to_file);
         to.set_no_pivot_root(self.no_pivot_root);
         to.set_on_shim_death(policy_to_wire(self.on_shim_death));
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.write(to.init_checkpoint());
+        }
     }
 
     fn read(from: wire::task_request::Reader<'_>) -> Result<Self> {
@@ -90,6 +94,10 @@ impl Wire for TaskRequest {
             log_to_file: from.get_log_to_file(),
             no_pivot_root: from.get_no_pivot_root(),
             on_shim_death: policy_from_wire(from.get_on_shim_death().sound()?),
+            checkpoint: match from.has_checkpoint() {
+                true => Some(TaskCheckpoint::read(from.get_checkpoint().sound()?)?),
+                false => None,
+            },
         })
     }
 }

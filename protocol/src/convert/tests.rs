@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bosun_types::checkpoint::{CheckpointRequest, DumpOptions, TaskCheckpoint};
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
 use bosun_types::content::{ContentRecord, Descriptor, IngestStatus};
 use bosun_types::event::{Event, EventDelivery, EventRecord, EventStart};
@@ -313,16 +314,57 @@ fn containers_round_trip() {
             restart: Some(bosun_types::relaunch::RestartPolicy::new(
                 bosun_types::relaunch::RestartWhen::Always,
             )),
+            checkpoint: None,
         });
     }
+    round_trips(ContainerRequest {
+        id: id("c"),
+        labels: labels(),
+        image: None,
+        snapshotter: None,
+        root: RootRequest::Image { key: None },
+        runtime: RuntimeChoice::default(),
+        spec: SpecRequest::Checkpoint,
+        extensions: BTreeMap::new(),
+        restart: None,
+        checkpoint: Some(id("cp")),
+    });
 }
 
 #[test]
 fn tasks_round_trip() {
     for on_shim_death in [OnShimDeath::Kill, OnShimDeath::Adopt] {
         let stdio = stdio();
-        round_trips(TaskRequest { stdio, log_to_file: true, no_pivot_root: true, on_shim_death });
+        round_trips(TaskRequest {
+            stdio,
+            log_to_file: true,
+            no_pivot_root: true,
+            on_shim_death,
+            ..TaskRequest::default()
+        });
     }
+    let part = Descriptor { media_type: "m/t".into(), digest: digest(7), size: 9 };
+    for checkpoint in [None, Some(TaskCheckpoint::Image(id("i"))), Some(TaskCheckpoint::Descriptor(part))] {
+        round_trips(TaskRequest {
+            stdio: stdio(),
+            log_to_file: true,
+            no_pivot_root: true,
+            checkpoint,
+            ..TaskRequest::default()
+        });
+    }
+    for image in [None, Some(id("i"))] {
+        let dump = DumpOptions {
+            open_tcp: true,
+            external_unix_sockets: true,
+            terminal: true,
+            file_locks: true,
+            empty_namespaces: vec!["network".into()],
+            cgroups_mode: image.as_ref().map(|_| "soft".into()),
+        };
+        round_trips(CheckpointRequest { image, exit: true, dump });
+    }
+    round_trips(CheckpointRequest::default());
     round_trips(TaskRequest::default());
     let inherit = ExecProcess::Inherit {
         args: vec!["true".into()],
@@ -508,6 +550,14 @@ fn introspection_round_trips() {
         Intent::ApplyLayer { snapshotter: "o".into(), key: id("k"), directory: 2 },
         Intent::Relaunch { container: id("c"), nonce: "ab".into() },
         Intent::RemapSnapshot { snapshotter: "o".into(), key: id("k"), directory: 2 },
+        Intent::Checkpoint {
+            container: id("c"),
+            nonce: "ab".into(),
+            image: id("i"),
+            frozen: true,
+            exit: false,
+            recorded: true,
+        },
     ];
     for (number, intent) in (0..).zip(intents) {
         let cause = Error::unavailable("busy");

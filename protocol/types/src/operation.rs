@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::transfer::{ObjectRequest, PullRequest, PushRequest};
 use crate::{
-    ContainerId, Digest, Error, ExecId, LeaseId, NamespaceName, OperationId, SnapshotKey, Timestamp,
+    ContainerId, Digest, Error, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey, Timestamp,
 };
 
 /// One open operation.
@@ -79,6 +79,16 @@ pub enum Intent {
     PushObject { transfer: u64, request: ObjectRequest },
     /// Remove the files of garbage whose rows are gone: directories by snapshotter and number, blobs unless another namespace has them.
     Collect { directories: Vec<(String, u64)>, blobs: Vec<Digest> },
+    /// Store a task as an image. `frozen`: it was paused before, and stays so; `exit`: it is ended afterwards; `recorded`: the image is
+    /// there, only letting the task go is left.
+    Checkpoint {
+        container: ContainerId,
+        nonce: String,
+        image: ImageName,
+        frozen: bool,
+        exit: bool,
+        recorded: bool,
+    },
 }
 
 impl Intent {
@@ -101,6 +111,7 @@ impl Intent {
             Self::FetchObject { .. } => "fetch_object",
             Self::PushObject { .. } => "push_object",
             Self::Collect { .. } => "collect",
+            Self::Checkpoint { .. } => "checkpoint",
         }
     }
 }

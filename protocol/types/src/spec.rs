@@ -29,6 +29,9 @@ pub struct ContainerRequest {
     pub extensions: BTreeMap<String, Any>,
     /// Restart policy; `None`: what the labels say (RST-1), else none.
     pub restart: Option<RestartPolicy>,
+    /// Image of a checkpoint that it is made from (CTR-13, CKP-8): `image` is then that of the checkpointed container, and a `root` that is an
+    /// image gets what that container had written. A snapshot that is there under the root's key is taken as it is.
+    pub checkpoint: Option<ImageName>,
 }
 
 /// Where a root file system comes from.
@@ -59,6 +62,8 @@ pub enum SpecRequest {
     Json(Vec<u8>),
     /// Built by the daemon from defaults (SPC-1..8), the image's config (SPC-12) and these options.
     Build(Box<SpecOptions>),
+    /// That of the checkpointed container, put into a cgroup of this one's own.
+    Checkpoint,
 }
 
 /// Options on top of the defaults and the image's config.

@@ -5,6 +5,7 @@ use std::fmt;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::TaskCheckpoint;
 use crate::stdio::Stdio;
 use crate::{ContainerId, ExecId, NamespaceName, Timestamp};
 
@@ -251,6 +252,8 @@ pub struct TaskRequest {
     pub no_pivot_root: bool,
     /// What becomes of it when its shim dies while it runs.
     pub on_shim_death: OnShimDeath,
+    /// What `start` restores instead of running the container's process (TSK-5, CKP-10).
+    pub checkpoint: Option<TaskCheckpoint>,
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ impl Shim {
             request,
             cgroup,
             cgroup_path: Some(path),
+            restore: None,
         });
         self.watch_end(None, held)?;
         self.watch_oom();

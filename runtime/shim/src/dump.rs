@@ -25,6 +25,8 @@ use crate::process::Waiter;
 pub const FACTS: &str = "bosun.json";
 /// CRIU's log, and what else it leaves, while it works.
 const LOG: &str = "dump.log";
+/// How CRIU names a file of the outside.
+pub const OUTER_FILE: &str = "file[";
 /// Of a directory that holds a container's memory.
 const PRIVATE_MODE: u32 = 0o700;
 
@@ -40,7 +42,7 @@ pub struct Dumping {
 /// What a restore has to know of the dump beyond CRIU's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// What init's descriptors 0, 1 and 2 were.
+    /// What init's descriptors 0, 1 and 2 were, in CRIU's words when they are the outside's: a pipe, or an [`OUTER_FILE`].
     pub streams: Vec<String>,
     /// Mount points of what is bound from outside.
     pub mounts: Vec<String>,
@@ -128,6 +130,7 @@ fn dump(request: &DumpRequest, pid: i32, cgroup: &Cgroup) -> Result<Outcome> {
     let mut options = criu::options(&request.options);
     criu::set_cgroups_mode(&mut options, request.options.cgroups_mode.as_deref());
     options.external = facts.mounts.iter().map(|path| format!("mnt[{path}]:{path}")).collect();
+    options.external.extend(facts.streams.iter().filter(|key| key.starts_with(OUTER_FILE)).cloned());
     if facts.has_outer_network() {
         let path = format!("/proc/{pid}/ns/net");
         let inode = fs::metadata(&path).context(|| format!("look at {path}"))?.ino();
@@ -154,12 +157,10 @@ pub fn keep_log(log: &Path, name: &str, error: Error) -> crate::error::ShimError
 
 impl Facts {
     fn of(pid: i32, spec: &Spec, options: &DumpOptions) -> Result<Self> {
-        let stream = |fd: i32| {
-            let target = fs::read_link(format!("/proc/{pid}/fd/{fd}"));
-            target.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
-        };
+        let path = format!("/proc/{pid}/mountinfo");
+        let mounts = fs::read_to_string(&path).context(|| format!("read {path}"))?;
         Ok(Self {
-            streams: [0, 1, 2].map(stream).to_vec(),
+            streams: [0, 1, 2].map(|fd| stream(pid, fd, &mounts)).to_vec(),
             mounts: binds(spec).map(|it| mount_point(it.destination())).collect(),
             network: has_network(spec),
             options: options.clone(),
@@ -178,6 +179,22 @@ impl Facts {
     /// Whether the network namespace is one that we make and hand over.
     pub fn has_outer_network(&self) -> bool {
         self.network && self.options.empty_namespaces.is_empty()
+    }
+}
+
+/// A pipe as `pipe:[inode]`; a file that no mount of the container has (a named pipe in the task's directory) as `file[mount:inode]`.
+fn stream(pid: i32, fd: i32, mounts: &str) -> String {
+    let link = format!("/proc/{pid}/fd/{fd}");
+    let target = fs::read_link(&link).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u32>().ok());
+    let is_inside =
+        |mount: u32| mounts.lines().any(|line| line.split(' ').next() == Some(&mount.to_string()));
+    match (mount, fs::metadata(&link)) {
+        (Some(mount), Ok(found)) if target.starts_with('/') && !is_inside(mount) => {
+            format!("{OUTER_FILE}{mount:x}:{:x}]", found.ino())
+        }
+        _ => target,
     }
 }
 

@@ -28,8 +28,8 @@ use crate::oom::OomWatch;
 use crate::options::Options;
 use crate::phase::Kind;
 use crate::process::{Process, Waiter};
-use crate::sys::ProcessFd;
 use crate::restore::Restore;
+use crate::sys::ProcessFd;
 use streams::Stream;
 
 /// Connections at once; more than a daemon, its successor, a person with a tool and some attached clients need.

@@ -24,7 +24,7 @@ use oci_spec::runtime::Spec;
 
 use crate::cgroup::Cgroup;
 use crate::criu::{self, Criu, NETWORK_KEY, Restored};
-use crate::dump::{Facts, binds, keep_log, mount_point};
+use crate::dump::{Facts, OUTER_FILE, binds, keep_log, mount_point};
 use crate::error::{Context as _, Result};
 use crate::event_loop::{JobKind, Shim};
 use crate::job::{Job, Outcome};
@@ -138,12 +138,19 @@ impl Work {
 
     fn adopt(&self, restored: Restored) -> Result<ProcessIdentity> {
         embedded::set_init(&self.id, restored.pid)?;
-        if let Some(console) = &self.console {
-            let terminal = restored.terminal.ok_or_else(|| {
-                Error::failed_precondition("the checkpoint has no terminal")
+        match (&self.console, restored.terminal) {
+            (Some(console), Some(terminal)) => send_terminal(console, &terminal)?,
+            (None, None) => {}
+            (Some(_), None) => {
+                return Err(Error::failed_precondition("the checkpoint has no terminal")
                     .with_hint("create the task without one")
-            })?;
-            send_terminal(console, &terminal)?;
+                    .into());
+            }
+            (None, Some(_)) => {
+                return Err(Error::failed_precondition("the checkpoint has a terminal")
+                    .with_hint("create the task with one (-t)")
+                    .into());
+            }
         }
         // One that has ended since is found by its pid among those that were reaped.
         let unread = ProcessIdentity { pid: u32::try_from(restored.pid).unwrap_or(0), start_ticks: 0 };
@@ -154,7 +161,8 @@ impl Work {
     fn streams(&self, facts: &Facts) -> Vec<(String, OwnedFd)> {
         let mut inherited: Vec<(String, OwnedFd)> = Vec::new();
         for (fd, key) in facts.streams.iter().enumerate() {
-            if !key.starts_with("pipe:[") || inherited.iter().any(|(it, _)| it == key) {
+            let is_outer = key.starts_with("pipe:[") || key.starts_with(OUTER_FILE);
+            if !is_outer || inherited.iter().any(|(it, _)| it == key) {
                 continue;
             }
             if let Some(stream) = reopen(&format!("/proc/{}/fd/{fd}", self.held), fd == 0) {

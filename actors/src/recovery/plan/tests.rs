@@ -32,8 +32,14 @@ fn pull() -> Intent {
     Intent::Pull { transfer: 1, request, lease: None }
 }
 
+fn checkpoint(nonce: &str, recorded: bool) -> Intent {
+    let image = bosun_types::ImageName::new("cp").expect("valid");
+    let (container, nonce) = (container(), nonce.to_owned());
+    Intent::Checkpoint { container, nonce, image, frozen: false, exit: true, recorded }
+}
+
 /// Every kind of intent, about task `nonce` or directory `directory`.
-fn intents(nonce: &str, directory: u64) -> [Intent; 14] {
+fn intents(nonce: &str, directory: u64) -> [Intent; 15] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
     let reference = "registry.example/a:1".parse::<Reference>().expect("valid");
     let push = PushRequest { reference: reference.clone(), image: None, platform: None, plain_http: false };
@@ -44,7 +50,7 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 14] {
         Intent::RemoveSnapshot { snapshotter: snapshotter.clone(), key: key(), directory },
         Intent::CreateTask { container: container(), nonce: nonce.clone() },
         Intent::StartProcess { container: container(), nonce: nonce.clone(), exec: None },
-        Intent::DeleteTask { container: container(), nonce },
+        Intent::DeleteTask { container: container(), nonce: nonce.clone() },
         pull(),
         Intent::CreateContainer {
             container: container(),
@@ -69,6 +75,7 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 14] {
         Intent::Push { transfer: 2, request: push },
         Intent::FetchObject { transfer: 3, request: object.clone(), lease: None },
         Intent::PushObject { transfer: 4, request: object },
+        checkpoint(&nonce, false),
     ]
 }
 
@@ -358,6 +365,26 @@ fn a_committed_snapshot_whose_directory_is_gone_is_shown() {
 }
 
 #[test]
+fn a_checkpoint_is_taken_back_until_its_image_is_recorded_and_then_only_finished() {
+    for boot in [BOOT, "before"] {
+        for (recorded, wanted) in [(false, Action::Undo), (true, Action::RollForward)] {
+            let open =
+                OperationRecord { boot_id: boot.to_owned(), ..operation(1, checkpoint(NONCE, recorded)) };
+            let observed = with(Observed { boot_id: BOOT.to_owned(), ..Observed::default() }, [open]);
+            assert_eq!(action(&observed, &Subject::Operation(OperationId(1))), wanted);
+        }
+    }
+    let lying = BTreeSet::from([NONCE.to_owned(), "bb".to_owned()]);
+    let observed = Observed {
+        checkpoint_directories: lying,
+        tasks: vec![task(NONCE, StoredPhase::Running)],
+        ..Observed::default()
+    };
+    let of = |nonce: &str| action(&observed, &Subject::CheckpointDirectory(nonce.to_owned()));
+    assert_eq!((of(NONCE), of("bb")), (Action::Leave, Action::Remove));
+}
+
+#[test]
 fn nothing_found_is_nothing_to_do() {
     assert_eq!(plan(&Observed::default()), Plan::default());
 }
@@ -389,7 +416,7 @@ fn nonce_of(number: u8) -> String {
 }
 
 fn any_operations() -> impl Strategy<Value = Vec<OperationRecord>> {
-    let one = (0_u8..6, 0_u64..6, 0_usize..8, any_boot(), any_status(), 0_u32..5);
+    let one = (0_u8..6, 0_u64..6, 0_usize..15, any_boot(), any_status(), 0_u32..5);
     prop::collection::vec(one, 0..8).prop_map(|drawn| {
         let made =
             drawn.into_iter().zip(1..).map(|((nonce, directory, kind, boot_id, status, attempts), id)| {
@@ -418,9 +445,11 @@ prop_compose! {
         rows in prop::collection::btree_set(0_u64..6, 0..5),
         directories in prop::collection::btree_set(0_u64..6, 0..6),
         task_directories in prop::collection::btree_map((0_u8..6).prop_map(nonce_of), any::<bool>(), 0..6),
+        checkpoints in prop::collection::btree_set((0_u8..6).prop_map(nonce_of), 0..4),
         first in prop::option::of((1_u64..9).prop_map(OperationId)),
     ) -> Observed {
         Observed {
+            checkpoint_directories: checkpoints,
             boot_id: BOOT.to_owned(),
             first_of_this_life: first,
             first_directory_of_this_life: None,
@@ -442,7 +471,8 @@ fn subjects(observed: &Observed) -> BTreeSet<Subject> {
     let snapshots = observed.snapshot_directories.iter().flat_map(|(snapshotter, numbers)| {
         numbers.iter().map(|number| Subject::SnapshotDirectory(snapshotter.clone(), *number))
     });
-    operations.chain(tasks).chain(directories).chain(snapshots).collect()
+    let checkpoints = observed.checkpoint_directories.iter().cloned().map(Subject::CheckpointDirectory);
+    operations.chain(tasks).chain(directories).chain(snapshots).chain(checkpoints).collect()
 }
 
 fn intents_text(observed: &Observed) -> String {
@@ -480,7 +510,7 @@ proptest! {
                 continue;
             }
             match decision.subject {
-                Subject::TaskDirectory(nonce) => {
+                Subject::TaskDirectory(nonce) | Subject::CheckpointDirectory(nonce) => {
                     prop_assert!(observed.tasks.iter().all(|task| task.nonce != nonce));
                     let named = intents_text(&observed).contains(&format!("nonce: {nonce:?}"));
                     prop_assert!(!named);

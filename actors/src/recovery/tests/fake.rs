@@ -197,6 +197,7 @@ impl World {
             root: self.root.path().to_owned(),
             state: self.root.path().join("state"),
             cgroup_parent: "/none".to_owned(),
+            criu: "criu".to_owned(),
             revision: String::new(),
             store: self.store.clone(),
             content: ContentStore::open(self.root.path()).unwrap(),

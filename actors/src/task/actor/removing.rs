@@ -27,7 +27,8 @@ impl TaskData {
         } else {
             (Input::Resume, "resume", Request::Resume)
         };
-        let allowed = self.check(None, &input, verb).and_then(|_| self.shim());
+        let allowed = self.check(None, &input, verb).and_then(|_| self.refuse_in_checkpoint(verb));
+        let allowed = allowed.and_then(|()| self.shim());
         let shim = match allowed {
             Ok(shim) => shim,
             Err(error) => return drop(reply.send(Err(error))),
@@ -39,6 +40,7 @@ impl TaskData {
     }
 
     pub(super) async fn frozen(&mut self, freeze: bool, result: Result<()>, reply: RpcReplyPort<Result<()>>) {
+        self.freezes += 1;
         let input = if freeze { Input::Paused } else { Input::Resumed };
         let result = match result.and_then(|()| self.check(None, &input, "pause")) {
             Err(error) => Err(error),

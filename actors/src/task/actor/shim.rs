@@ -29,7 +29,7 @@ impl TaskData {
         match result {
             Ok((shim, notices)) => {
                 reattach::follow(notices, myself.clone());
-                reattach::ask_state(Arc::clone(&shim), myself.clone());
+                reattach::ask_state(Arc::clone(&shim), self.freezes, myself.clone());
                 self.shim = Some(shim);
                 self.early.settle(myself);
             }
@@ -88,6 +88,7 @@ impl TaskData {
     pub(super) async fn known(
         &mut self,
         myself: &ActorRef<TaskMessage>,
+        asked: u64,
         result: Result<ShimState>,
     ) -> Result<()> {
         let state = match result {
@@ -99,10 +100,17 @@ impl TaskData {
             }
         };
         self.confirm();
+        if asked != self.freezes
+            && let Ok(shim) = self.shim()
+        {
+            // Said before it was frozen or thawed.
+            reattach::ask_state(shim, self.freezes, myself.clone());
+            return Ok(());
+        }
         let strangers = strangers(&state, &self.execs);
         match self.shim.clone() {
-            Some(shim) if self.execs_changing > 0 => reattach::ask_state(shim, myself.clone()),
-            Some(shim) if !strangers.is_empty() => reattach::forget(shim, strangers, myself.clone()),
+            Some(shim) if self.execs_changing > 0 => reattach::ask_state(shim, asked, myself.clone()),
+            Some(shim) if !strangers.is_empty() => reattach::forget(shim, strangers, asked, myself.clone()),
             _ => self.early.know_execs(myself),
         }
         let processes = std::iter::once((None, state.init))

@@ -70,8 +70,9 @@ impl TaskData {
         process.phase = phase;
         process.starters.push(reply);
         let actor = myself.clone();
+        let checkpoint = crate::checkpoints::restore_directory(&self.core, &self.record.nonce);
         tokio::spawn(async move {
-            let start = StartProcess { shim, exec: exec.clone(), started: Mutex::new(None) };
+            let start = StartProcess { shim, exec: exec.clone(), checkpoint, started: Mutex::new(None) };
             let performed = operation::perform(&start).await;
             let result = performed.and_then(|()| start.identity().map_err(Failure::Undone));
             let _ =

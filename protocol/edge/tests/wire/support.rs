@@ -44,6 +44,7 @@ impl Served {
             root: directory.path().join("root"),
             state: directory.path().join("run"),
             cgroup_parent: "/bosun-test".to_owned(),
+            criu: "criu".to_owned(),
             revision: String::new(),
             store: Store::in_memory(),
             content: ContentStore::open(directory.path()).expect("a content store"),
@@ -100,6 +101,7 @@ pub fn request_with(id: &str, bytes: usize) -> RunRequest {
         spec: SpecRequest::Json(spec.into_bytes()),
         extensions: std::collections::BTreeMap::new(),
         restart: None,
+        checkpoint: None,
     };
     RunRequest { container, task: TaskRequest::default() }
 }
