@@ -179,7 +179,7 @@ async fn io_11_pipes_belong_to_the_user_of_the_process() {
     let mut request = shell("c", "echo first > /dev/stdout; sleep 1000");
     match &mut request.spec {
         SpecRequest::Build(options) => options.user = Some("web".to_owned()),
-        SpecRequest::Json(_) => unreachable!("shell builds"),
+        SpecRequest::Json(_) | SpecRequest::Checkpoint => unreachable!("shell builds"),
     }
     let (task, init) = run(&client, request, logged()).await;
     eventually("its word", || async { log_of(&client, "c").await == "first\n" }).await;
@@ -231,7 +231,7 @@ async fn shm_10_after_a_restart_memory_and_metrics_are_watched_as_before() {
     let mut request = shell("hog", hog);
     match &mut request.spec {
         SpecRequest::Build(options) => options.memory_bytes_max = Some(16 << 20),
-        SpecRequest::Json(_) => unreachable!("shell builds"),
+        SpecRequest::Json(_) | SpecRequest::Checkpoint => unreachable!("shell builds"),
     }
     let (task, init) = run(&client, request, logged()).await;
     daemon.kill();

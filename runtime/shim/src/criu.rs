@@ -1,7 +1,7 @@
 //! The conversation with CRIU: `criu swrk`, one request, its notifications, one answer. Runs in a job's child.
 //!
 //! Messages are protobuf over a socket pair; what `rust-criu` offers on top of them lacks the answer to a restore and some options, so the
-//! few lines of conversation are here (ADR 0014). CRIU speaks to people in its log only: what went wrong is looked up there.
+//! few lines of conversation are here (ADR 0016). CRIU speaks to people in its log only: what went wrong is looked up there.
 
 use std::fs::File;
 use std::io::IoSliceMut;
