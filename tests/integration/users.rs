@@ -71,7 +71,7 @@ fn id(text: &str) -> ContainerId {
 fn options(request: &mut ContainerRequest) -> &mut SpecOptions {
     match &mut request.spec {
         SpecRequest::Build(options) => options,
-        SpecRequest::Json(_) => unreachable!("shell builds"),
+        SpecRequest::Json(_) | SpecRequest::Checkpoint => unreachable!("shell builds"),
     }
 }
 

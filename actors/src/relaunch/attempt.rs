@@ -59,6 +59,8 @@ impl Relaunch {
             log_to_file: self.heritage.is_none(),
             no_pivot_root: false,
             on_shim_death: self.heritage.as_ref().map(|it| it.on_shim_death).unwrap_or_default(),
+            // It begins anew, not where a checkpoint was.
+            checkpoint: None,
         };
         let (namespace, id, nonce) =
             (self.namespace.clone(), self.container.clone(), self.attempt.nonce.clone());

@@ -243,7 +243,7 @@ pub struct Exec {
 }
 
 /// Users of the container's own.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Users {
     /// Users of its own: those from INSIDE on are those from OUTSIDE on of the host; repeatable. Also for groups unless --gidmap is given.
     #[arg(long, value_name = "INSIDE:OUTSIDE:SIZE")]
@@ -261,9 +261,10 @@ pub struct Users {
 }
 
 /// How files come to belong to mapped users.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum, Default)]
 pub enum OwnershipChoice {
     /// By the mount where it can.
+    #[default]
     Auto,
     /// By the mount.
     Idmap,

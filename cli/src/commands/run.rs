@@ -203,6 +203,7 @@ fn container_request(options: &Run, id: ContainerId) -> anyhow::Result<Container
             runtime: RuntimeChoice { name: options.runtime.clone(), options: None },
             spec: SpecRequest::Checkpoint,
             extensions: BTreeMap::new(),
+            restart: lifecycle::policy(&options.restart)?,
             checkpoint: Some(ImageName::new(options.image.as_str())?),
         });
     }
