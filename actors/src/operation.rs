@@ -90,7 +90,7 @@ pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
 pub static RELAUNCH: Plan = Plan { name: "relaunch", steps: &["remove_task", "create_task", "start_task"] };
 
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 16] {
+pub fn registry() -> [&'static Plan; 17] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,

@@ -9,7 +9,7 @@ use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotRecord};
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
 use bosun_types::{Error, ImageName, NamespaceName, Result, SnapshotKey};
 
-use super::Parent;
+use super::parent::{Parent, ground_on};
 use crate::core::{Shared, blocking};
 use crate::remap::Ground;
 use crate::{checkpoints, diff, snapshots, spec_source, transfers};
@@ -36,10 +36,17 @@ pub(super) async fn parent_of(
         // By what it was, not by its name: that may point elsewhere by now.
         let unpacked = transfers::ensure_target_unpacked(core, namespace, &target, snapshotter);
         let (chain, whole) = (image::chain_ids(&config.diff_ids), SpecRequest::Json(spec.clone()));
-        (ground, hold) = super::ground_on(core, namespace, snapshotter, &chain, &whole, unpacked).await?;
+        (ground, hold) = ground_on(core, namespace, snapshotter, &chain, &whole, unpacked).await?;
         layer = checkpoint.layer;
     }
-    Ok(Parent { ground, process: Some(config.process), image: Some(image), layer, spec: Some(spec), _hold: hold })
+    Ok(Parent {
+        ground,
+        process: Some(config.process),
+        image: Some(image),
+        layer,
+        spec: Some(spec),
+        _hold: hold,
+    })
 }
 
 /// The request as for any other container. CKP-8: a snapshot that is there is taken as it is.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::transfer::{ObjectRequest, PullRequest, PushRequest};
 use crate::{
-    ContainerId, Digest, Error, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey, Timestamp,
+    ContainerId, Digest, Error, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey,
+    Timestamp,
 };
 
 /// One open operation.
