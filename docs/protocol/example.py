@@ -1,7 +1,7 @@
-"""A foreign client: runs a container through the published schema and follows what happens.
+"""A foreign client, through the published schema alone: pulls an image, runs a container of it, waits, and follows what happens.
 
     pip install pycapnp
-    python docs/protocol/example.py /run/bosun/bosun.sock /srv/rootfs
+    python docs/protocol/example.py /run/bosun/bosun.sock registry.local:5000/library/busybox:latest
 """
 
 import asyncio
@@ -23,19 +23,27 @@ def checked(answer):
     return answer
 
 
-async def main(socket, rootfs):
-    stream = await capnp.AsyncIoStream.create_unix_connection(path=socket)
-    bosun = capnp.TwoPartyClient(stream).bootstrap().cast_as(daemon.Bosun)
-    version = await bosun.version()
-    print(f"daemon {version.version}, protocol {version.protocol}")
+async def pull(namespace, reference):
+    """Begins a pull, or joins the one under way, and shows each part as it comes in."""
+    transfers = namespace.transfers().transfers
+    transfer = checked(await transfers.pull(request={"reference": reference, "unpack": "overlayfs"})).transfer
+    cursor = checked(await transfer.watch()).cursor
+    while True:
+        step = checked(await cursor.next())
+        parts = step.progress.parts
+        print(f"pull: {sum(part.status in ('done', 'exists') for part in parts)} of {len(parts)} parts")
+        if step.end:
+            break
+    return checked(await transfer.wait()).images[0].id
 
-    # Nothing is awaited on the way in: the calls pipeline.
-    namespace = bosun.namespace("default").namespace
-    events = checked(await namespace.events().events.subscribe(start={"now": None})).cursor
 
+async def run(namespace, image):
+    """Creates, starts and waits in one round trip: nothing is awaited on the way in."""
     create = namespace.containers().containers.create_request()
     create.request.id = "from-python"
-    create.request.root.directory = rootfs
+    create.request.image = image
+    # A new snapshot of the image under the container's own id: what an untouched root says.
+    create.request.init("root")
     create.request.spec.init("build").args = ["/bin/sh", "-c", "exit 42"]
     created = create.send()
     made = created.container.createTask(request={"stdio": {}})
@@ -46,6 +54,18 @@ async def main(socket, rootfs):
     task = checked(await made).task
     print(f"pid {checked(await started).pid}")
     print(f"exit code {checked(await waited).exit.cause.code}")
+    return task
+
+
+async def main(socket, reference):
+    stream = await capnp.AsyncIoStream.create_unix_connection(path=socket)
+    bosun = capnp.TwoPartyClient(stream).bootstrap().cast_as(daemon.Bosun)
+    version = await bosun.version()
+    print(f"daemon {version.version}, protocol {version.protocol}")
+
+    namespace = bosun.namespace("default").namespace
+    events = checked(await namespace.events().events.subscribe(start={"now": None})).cursor
+    task = await run(namespace, await pull(namespace, reference))
 
     topics = []
     while "/tasks/exit" not in topics:
@@ -55,6 +75,9 @@ async def main(socket, rootfs):
     checked(await task.delete())
     container = namespace.containers().containers.get("from-python").container
     checked(await container.delete(snapshot=True))
+    # A refusal is the same error wherever in a pipeline it is met.
+    refused = await namespace.containers().containers.get("from-python").container.record()
+    print(f"afterwards: {refused.error.kind}")
 
 
 asyncio.run(capnp.run(main(*sys.argv[1:3])))

@@ -12,6 +12,7 @@ mod diff;
 mod distribution;
 mod escapes;
 mod events;
+mod foreign;
 mod filters;
 mod hosts;
 mod leases;

@@ -27,6 +27,9 @@ pub const TEST: &[Package] = &[
     Package { name: "busybox-static", proof: &["/bin/busybox", "/usr/bin/busybox"] },
     Package { name: "runc", proof: &["/usr/sbin/runc", "/usr/bin/runc"] },
     Package { name: "crun", proof: &["/usr/bin/crun"] },
+    // The client of another language.
+    Package { name: "python3", proof: &["/usr/bin/python3", "/usr/local/bin/python3"] },
+    Package { name: "python3-pip", proof: &["/usr/bin/pip3", "/usr/lib/python3/dist-packages/pip"] },
     Package { name: "attr", proof: &["/usr/bin/getfattr"] },
     // Certificates and signed tokens of registries that are guarded.
     Package { name: "openssl", proof: &["/usr/bin/openssl"] },
