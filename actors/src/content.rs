@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bosun_storage::batch::Batch;
 use bosun_storage::content::Ingest;
 use bosun_storage::key;
-use bosun_types::content::{ContentRecord, Descriptor, IngestStatus};
+use bosun_types::content::{ContentRecord, Descriptor, Finding, IngestStatus};
 use bosun_types::event::Event;
 use bosun_types::gc::Object;
 use bosun_types::lease::LeaseResource;
@@ -173,6 +173,13 @@ impl ContentHandle {
             ingest: Arc::new(Mutex::new(Some(ingest))),
             _hold: Arc::new(hold),
         })
+    }
+
+    /// Whether a blob is what was committed; with `repair` a damaged one is fetched again. Goes on to its end when the caller leaves.
+    pub async fn verify(&self, digest: Digest, repair: bool) -> Result<Finding> {
+        let (core, namespace) = (self.core.clone(), self.namespace.clone());
+        let work = async move { crate::scrub::blob(&core, &namespace, digest, repair).await };
+        crate::diff::to_its_end(&self.core, work).await
     }
 
     /// One unfinished write (CON-21).

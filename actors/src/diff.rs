@@ -170,7 +170,7 @@ async fn open(core: &Shared, namespace: &NamespaceName, intent: Intent) -> Resul
 }
 
 /// On the daemon's own runtime: a client that leaves does not end it.
-async fn to_its_end<T: Send + 'static>(
+pub(crate) async fn to_its_end<T: Send + 'static>(
     core: &Shared,
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {

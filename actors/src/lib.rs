@@ -26,6 +26,7 @@ pub mod registry;
 pub mod relaunch;
 mod remap;
 pub mod samples;
+mod scrub;
 pub mod snapshots;
 pub mod sockets;
 mod spec_source;

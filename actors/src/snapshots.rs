@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_storage::snapshotter::Snapshotter;
-use bosun_types::content::Descriptor;
+use bosun_types::content::{Descriptor, Finding};
 use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::event::Event;
 use bosun_types::mount::Mount;
@@ -223,6 +223,15 @@ impl SnapshotsHandle {
             Ok(record)
         })
         .await
+    }
+
+    /// Whether a layer's files are what its blob says; with `repair` those that are not are mended, also under running containers. Goes on to its end
+    /// when the caller leaves. NotFound when no image here explains it.
+    pub async fn verify(&self, key: SnapshotKey, repair: bool) -> Result<Finding> {
+        let (core, namespace) = (self.core.clone(), self.namespace.clone());
+        let snapshotter = Arc::clone(&self.snapshotter);
+        let work = async move { crate::scrub::layer(&core, &namespace, &snapshotter, key, repair).await };
+        crate::diff::to_its_end(&self.core, work).await
     }
 
     /// What one snapshot changed becomes a layer blob (DIF-3, DIF-4).

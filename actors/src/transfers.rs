@@ -44,8 +44,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Shared;
 
+pub(crate) use documents::Documents;
+pub(crate) use import::local_documents;
+pub(crate) use layers::{Work, unpack_again};
 pub(crate) use logged::resume;
 pub(crate) use secrets::sweep as sweep_secrets;
+pub(crate) use source::repositories;
 
 use logged::Request;
 

@@ -21,6 +21,7 @@ mod pull;
 mod push;
 mod run;
 mod save;
+mod scrub;
 mod snapshots;
 mod sockets;
 mod transfers;

@@ -29,6 +29,17 @@ interface Content {
 
   status @8 (reference :Text) -> (error :Common.Error, status :IngestStatus);
   # One unfinished write.
+
+  verify @9 (digest :Text, repair :Bool) -> (error :Common.Error, finding :Finding);
+  # Whether the blob's bytes are what was committed; a wait. `repair`: a damaged one is fetched again from where it came from and replaced at once.
+  # Errors: notFound, failedPrecondition (nothing says where it came from), those of the registry.
+}
+
+struct Finding {
+  # What a scrub found.
+  damage @0 :List(Text);
+  # What is wrong, or was; empty: nothing. The first hundred.
+  repaired @1 :Bool;
 }
 
 interface ContentWriter {

@@ -2,6 +2,7 @@
 # Snapshots of one snapshotter in one namespace.
 
 using Common = import "common.capnp";
+using Content = import "content.capnp";
 
 interface Snapshots {
   prepare @0 (key :Text, parent :Text, labels :List(Common.Pair)) -> (error :Common.Error, mounts :List(Common.Mount));
@@ -34,6 +35,10 @@ interface Snapshots {
   # A layer blob's files become those of an active snapshot without changes of its own: all of them, or on an error none. `result`: the
   # uncompressed bytes. Ask for the mounts after it, not before. Errors: notFound, notImplemented (not a layer's media type),
   # failedPrecondition (not active, in use, or with changes).
+
+  verify @11 (key :Text, repair :Bool) -> (error :Common.Error, finding :Content.Finding);
+  # Whether a layer's files are what its blob says; a wait. `repair`: those that are not are replaced one by one, also under running containers.
+  # Errors: notFound (also when no image here explains it), failedPrecondition (not committed), dataLoss (wrong again after the repair).
 }
 
 enum SnapshotKind {

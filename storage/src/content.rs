@@ -23,6 +23,8 @@ use bosun_types::error::{chain, class_of_io};
 use bosun_types::{Digest, ErrorClass, NamespaceName};
 use sha2::{Digest as _, Sha256};
 
+use crate::hashed::Hashed;
+
 mod ingest;
 #[cfg(test)]
 mod tests;
@@ -203,6 +205,15 @@ impl ContentStore {
             return Err(ContentError::Damaged { digest: *digest });
         }
         Ok(bytes)
+    }
+
+    /// The digest that a blob's bytes have now, and how many they are.
+    pub fn hash_blob(&self, digest: &Digest) -> Result<(Digest, u64)> {
+        let mut file = self.open_blob(digest)?;
+        let mut hashed = Hashed::new(io::sink());
+        io::copy(&mut file, &mut hashed).map_err(io_error("read", &self.blob_path(digest)))?;
+        let (_, actual, bytes) = hashed.finish();
+        Ok((actual, bytes))
     }
 
     /// The size of a blob in bytes; NotFound if there is none.

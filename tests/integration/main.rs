@@ -21,6 +21,7 @@ mod registry_access;
 mod relaunch;
 mod restart;
 mod rows;
+mod scrub;
 mod security;
 mod snapshots;
 mod streams;

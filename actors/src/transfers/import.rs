@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::documents::{self, Documents};
 use super::layers::{self, ChannelReader, Work};
-use super::progress::Progress;
 use super::record::{self, Finished};
 use super::{Added, TransferHandle};
 use crate::core::{Shared, blocking};
@@ -201,7 +200,11 @@ async fn parts_of(
 }
 
 /// From content only. What an archive does not hold, and its manifest needs, is an error that names it.
-async fn local_documents(work: &Work, target: &Descriptor, platform: &Platform) -> Result<Documents> {
+pub(crate) async fn local_documents(
+    work: &Work,
+    target: &Descriptor,
+    platform: &Platform,
+) -> Result<Documents> {
     let content = work.core.content.clone();
     documents::collect(target, platform, &move |descriptor, bytes_max| {
         let content = content.clone();
@@ -233,17 +236,7 @@ pub(crate) async fn unpack_target(
     target: &Descriptor,
     snapshotter: &str,
 ) -> Result<()> {
-    let work = Work {
-        core: core.clone(),
-        namespace: namespace.clone(),
-        snapshotter: Some(core.snapshotter(snapshotter)?),
-        remote: None,
-        progress: Progress::unseen(),
-        cancel: CancellationToken::new(),
-        made: Arc::default(),
-        lease: None,
-        kept: Arc::default(),
-    };
+    let work = Work::local(core, namespace, Some(core.snapshotter(snapshotter)?));
     let documents = local_documents(&work, target, &Platform::host()).await?;
     if documents.chain.last().is_none_or(|top| work.is_unpacked(top).unwrap_or(false)) {
         return Ok(());

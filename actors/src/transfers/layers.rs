@@ -77,6 +77,25 @@ pub(crate) struct Layers {
 }
 
 impl Work {
+    /// For what is here already; nobody follows it.
+    pub(crate) fn local(
+        core: &Shared,
+        namespace: &NamespaceName,
+        snapshotter: Option<SharedSnapshotter>,
+    ) -> Self {
+        Self {
+            core: core.clone(),
+            namespace: namespace.clone(),
+            snapshotter,
+            remote: None,
+            progress: Progress::unseen(),
+            cancel: CancellationToken::new(),
+            made: Arc::default(),
+            lease: None,
+            kept: Arc::default(),
+        }
+    }
+
     /// Whether the chain has its snapshot already.
     pub(crate) fn is_unpacked(&self, chain: &Digest) -> Result<bool> {
         let Some(snapshotter) = &self.snapshotter else { return Ok(true) };
@@ -324,6 +343,21 @@ async fn one(
     let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::debug!(target: "bosun::stage", stage = "layer", digest = %layer.digest, micros, "layer done");
     Ok(unpacked)
+}
+
+/// What a layer's directory is to be, once more, in one that no row names: the layer alone, or where directories are whole trees, with all below it.
+/// [`Work::remove_made`] takes it away.
+pub(crate) async fn unpack_again(work: &Work, documents: &Documents, index: usize) -> Result<u64> {
+    let directory = make_directory(work, None).await?;
+    let first = if work.has_independent_layers() { index } else { 0 };
+    for at in first..=index {
+        let layer = &documents.manifest.layers[at];
+        let part = work.progress.part("layer", layer);
+        from_blob(work, layer, Some(directory), &part)
+            .await?
+            .expect_diff_id(&documents.config.diff_ids[at])?;
+    }
+    Ok(directory)
 }
 
 /// A directory that undo knows before it is there.

@@ -18,6 +18,15 @@ pub(crate) fn paths(labels: &Labels, reference: &Reference) -> Vec<String> {
     text.split(',').filter(|path| !path.is_empty()).map(str::to_owned).collect()
 }
 
+/// All repositories that have a blob with these labels, whatever their registry.
+pub(crate) fn repositories(labels: &Labels) -> Vec<Reference> {
+    let named = labels.iter().filter_map(|(key, paths)| Some((key.strip_prefix(LABEL)?, paths)));
+    let each = named.flat_map(|(host, paths)| {
+        paths.split(',').filter(|path| !path.is_empty()).map(move |path| (host.to_owned(), path.to_owned()))
+    });
+    each.map(|(host, path)| Reference { host, path, tag: None, digest: None }).collect()
+}
+
 /// This repository has it.
 pub(crate) fn add(labels: &mut Labels, reference: &Reference) {
     let new = Labels::from([(label(reference), reference.path.clone())]);

@@ -44,6 +44,17 @@ pub enum ContentCommand {
         #[command(flatten)]
         filter: Filter,
     },
+    /// Compare blobs with their digests, and images' layers with their blobs; ends with 1 when something is damaged.
+    Verify {
+        /// Only these blobs [default: all blobs, and every image's layers].
+        digests: Vec<Digest>,
+    },
+    /// The same, and mend what is damaged: blobs are fetched again from where they came from, files of layers replaced one by one, also under running
+    /// containers.
+    Repair {
+        /// Only these blobs [default: all blobs, and every image's layers].
+        digests: Vec<Digest>,
+    },
     /// Write a blob's bytes to standard output.
     Get {
         /// Which.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use bosun_types::{Digest, Labels};
 
-use super::content_transfer;
+use super::{content_transfer, scrub};
 use crate::arguments::{Content, ContentCommand, Filter};
 use crate::context::{self, Context};
 use crate::output;
@@ -24,6 +24,8 @@ pub async fn content(context: &Context, options: Content) -> anyhow::Result<()> 
         ContentCommand::PushObject(options) => content_transfer::push_object(context, &options).await,
         ContentCommand::Ls { quiet, filter } => list(context, quiet, &filter).await,
         ContentCommand::Active { filter } => active(context, &filter).await,
+        ContentCommand::Verify { digests } => scrub::scrub(context, digests, false).await,
+        ContentCommand::Repair { digests } => scrub::scrub(context, digests, true).await,
         ContentCommand::Get { digest, offset, size } => {
             let mut incoming = content.read(digest, offset, size)?;
             while let Some(chunk) = incoming.next().await {

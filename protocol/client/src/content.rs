@@ -7,7 +7,7 @@ use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::convert::{length, pair_count, read_list, write_pairs, write_texts};
-use bosun_types::content::{ContentRecord, IngestStatus};
+use bosun_types::content::{ContentRecord, Finding, IngestStatus};
 use bosun_types::{Digest, Error, Labels, Result};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -91,6 +91,22 @@ impl Content {
             write_pairs(&labels, params.init_labels(pair_count(&labels)));
             request
         } => ContentRecord::read(results.get_record()?)?)
+    }
+
+    /// Whether a blob's bytes are what was committed; with `repair` a damaged one is fetched again from where it came from. Without a deadline.
+    pub async fn verify(&self, digest: Digest, repair: bool) -> Result<Finding> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .wait(move |session| {
+                let mut request = session.scope(&namespace).content.verify_request();
+                request.get().set_digest(digest.to_string().as_str());
+                request.get().set_repair(repair);
+                async move {
+                    answer!(results, request);
+                    Ok(Finding::read(results.get_finding()?)?)
+                }
+            })
+            .await
     }
 
     /// Removes a blob from this namespace.

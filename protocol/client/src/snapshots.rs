@@ -3,7 +3,7 @@
 use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{pair_count, read_list, write_pairs};
-use bosun_types::content::Descriptor;
+use bosun_types::content::{Descriptor, Finding};
 use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::mount::Mount;
 use bosun_types::snapshot::{SnapshotRecord, Usage};
@@ -179,6 +179,24 @@ impl Snapshots {
                 layer.write(call.get().init_layer());
                 answer!(results, call);
                 Ok(Descriptor::read(results.get_result()?)?)
+            })
+            .await
+    }
+
+    /// Whether a layer's files are what its blob says; with `repair` those that are not are replaced. Without a deadline.
+    pub async fn verify(&self, key: SnapshotKey, repair: bool) -> Result<Finding> {
+        let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
+        self.driver
+            .wait(move |session| {
+                let (namespace, snapshotter, key) = (namespace.clone(), snapshotter.clone(), key.clone());
+                async move {
+                    let mut request =
+                        session.scope(&namespace).snapshots(&snapshotter).await?.verify_request();
+                    request.get().set_key(key.as_str());
+                    request.get().set_repair(repair);
+                    answer!(results, request);
+                    Ok(Finding::read(results.get_finding()?)?)
+                }
             })
             .await
     }

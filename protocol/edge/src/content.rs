@@ -102,6 +102,21 @@ impl content::Server for Content {
         reply!(results, outcome)
     }
 
+    async fn verify(
+        self: Rc<Self>,
+        params: content::VerifyParams,
+        mut results: content::VerifyResults,
+    ) -> Done {
+        let work = async {
+            let params = params.get()?;
+            let digest: Digest = read_parsed(params.get_digest())?;
+            about(digest);
+            Ok(self.handle.verify(digest, params.get_repair()).await?)
+        };
+        let outcome = self.held.wait("content.verify", work).await?;
+        reply!(results, outcome, |finding, out| finding.write(out.init_finding()))
+    }
+
     async fn read(self: Rc<Self>, params: content::ReadParams, mut results: content::ReadResults) -> Done {
         // A wait: it takes as long as the reader does, and ends with it.
         let work = async {

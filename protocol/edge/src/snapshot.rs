@@ -209,4 +209,19 @@ impl snapshots::Server for Snapshots {
         let outcome = self.held.call("snapshot.apply", work).await?;
         reply!(results, outcome, |applied, out| applied.write(out.init_result()))
     }
+
+    async fn verify(
+        self: Rc<Self>,
+        params: snapshots::VerifyParams,
+        mut results: snapshots::VerifyResults,
+    ) -> Done {
+        let work = async {
+            let params = params.get()?;
+            let key: SnapshotKey = read_parsed(params.get_key())?;
+            about(&key);
+            Ok(self.handle.verify(key, params.get_repair()).await?)
+        };
+        let outcome = self.held.wait("snapshot.verify", work).await?;
+        reply!(results, outcome, |finding, out| finding.write(out.init_finding()))
+    }
 }

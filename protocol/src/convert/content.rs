@@ -1,9 +1,12 @@
 //! `content.capnp`: blobs and ingests.
 
-use bosun_types::content::{ContentRecord, IngestStatus};
+use bosun_types::content::{ContentRecord, Finding, IngestStatus};
 use bosun_types::{Result, Timestamp};
 
-use super::{Wire, pair_count, read_optional_parsed, read_pairs, read_parsed, read_text, write_pairs};
+use super::{
+    Wire, length, pair_count, read_optional_parsed, read_pairs, read_parsed, read_text, read_texts,
+    write_pairs, write_texts,
+};
 use crate::content_capnp as wire;
 
 impl Wire for ContentRecord {
@@ -57,5 +60,18 @@ impl Wire for IngestStatus {
             started_at: Timestamp(from.get_started_at()),
             updated_at: Timestamp(from.get_updated_at()),
         })
+    }
+}
+
+impl Wire for Finding {
+    type Struct = wire::finding::Owned;
+
+    fn write(&self, mut to: wire::finding::Builder<'_>) {
+        to.set_repaired(self.repaired);
+        write_texts(&self.damage, to.init_damage(length(&self.damage)));
+    }
+
+    fn read(from: wire::finding::Reader<'_>) -> Result<Self> {
+        Ok(Self { damage: read_texts(from.get_damage())?, repaired: from.get_repaired() })
     }
 }

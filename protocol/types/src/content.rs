@@ -34,6 +34,15 @@ pub struct ContentRecord {
     pub updated_at: Timestamp,
 }
 
+/// What a scrub found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Finding {
+    /// What is wrong, or was; empty: nothing. The first hundred.
+    pub damage: Vec<String>,
+    /// It was mended, and looked at again.
+    pub repaired: bool,
+}
+
 /// An unfinished write (CON-21).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct IngestStatus {
