@@ -31,7 +31,7 @@ interface Content {
   # One unfinished write.
 
   verify @9 (digest :Text, repair :Bool) -> (error :Common.Error, finding :Finding);
-  # Whether the blob's bytes are what was committed; a wait. `repair`: a damaged one is fetched again from where it came from and replaced at once.
+  # Whether the blob's bytes are what was committed. `repair`: a damaged one is fetched again from where it came from and replaced at once.
   # Errors: notFound, failedPrecondition (nothing says where it came from), those of the registry.
 }
 

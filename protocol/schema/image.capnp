@@ -15,7 +15,7 @@ interface Images {
   # Replaces the fields that `paths` names (`labels`, `labels.<key>`, `target`); none: all that may change.
 
   delete @4 (image :Text, sync :Bool) -> (error :Common.Error);
-  # `sync`: answers when the content that only it kept is gone; a wait.
+  # `sync`: answers when the content that only it kept is gone.
 }
 
 struct ImageRecord {

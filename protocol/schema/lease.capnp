@@ -9,7 +9,7 @@ interface Leases {
   # resources. Errors: alreadyExists, invalidArgument.
 
   delete @1 (lease :Text, sync :Bool) -> (error :Common.Error);
-  # Its absence is success. `sync`: answers when what it alone held is gone; a wait.
+  # Its absence is success. `sync`: answers when what it alone held is gone.
 
   list @2 (page :Common.Page) -> (error :Common.Error, records :List(LeaseRecord), page :Common.NextPage);
 

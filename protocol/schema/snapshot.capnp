@@ -37,7 +37,7 @@ interface Snapshots {
   # failedPrecondition (not active, in use, or with changes).
 
   verify @11 (key :Text, repair :Bool) -> (error :Common.Error, finding :Content.Finding);
-  # Whether a layer's files are what its blob says; a wait. `repair`: those that are not are replaced one by one, also under running containers.
+  # Whether a layer's files are what its blob says. `repair`: those that are not are replaced one by one, also under running containers.
   # Errors: notFound (also when no image here explains it), failedPrecondition (not committed), dataLoss (wrong again after the repair).
 }
 

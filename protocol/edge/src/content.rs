@@ -107,13 +107,14 @@ impl content::Server for Content {
         params: content::VerifyParams,
         mut results: content::VerifyResults,
     ) -> Done {
-        let work = async {
+        let handle = self.handle.clone();
+        let work = async move {
             let params = params.get()?;
             let digest: Digest = read_parsed(params.get_digest())?;
             about(digest);
-            Ok(self.handle.verify(digest, params.get_repair()).await?)
+            Ok(handle.verify(digest, params.get_repair()).await?)
         };
-        let outcome = self.held.wait("content.verify", work).await?;
+        let outcome = self.held.call("content.verify", work).await?;
         reply!(results, outcome, |finding, out| finding.write(out.init_finding()))
     }
 

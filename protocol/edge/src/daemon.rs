@@ -276,12 +276,11 @@ impl bosun::Server for Root {
         mut results: bosun::CollectGarbageResults,
     ) -> Done {
         let dry_run = params.get()?.get_dry_run();
-        let work = async {
-            let collection =
-                if dry_run { self.daemon.find_garbage().await } else { self.daemon.collect_garbage().await };
-            Ok(collection?)
+        let daemon = self.daemon.clone();
+        let outcome = match dry_run {
+            true => self.held.call("daemon.garbage", async move { Ok(daemon.find_garbage().await?) }).await?,
+            false => self.held.call("daemon.collect", async move { Ok(daemon.collect_garbage().await?) }).await?,
         };
-        let outcome = self.held.wait("daemon.collect", work).await?;
         reply!(results, outcome, |collection, out| collection.write(out.init_collection()))
     }
 }

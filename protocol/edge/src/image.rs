@@ -91,17 +91,15 @@ impl images::Server for Images {
         params: images::DeleteParams,
         mut results: images::DeleteResults,
     ) -> Done {
-        let sync = params.get()?.get_sync();
         let handle = self.handle.clone();
         let work = async move {
-            let name: ImageName = read_parsed(params.get()?.get_image())?;
+            let params = params.get()?;
+            let name: ImageName = read_parsed(params.get_image())?;
             about(&name);
-            Ok(handle.delete(&name).await?)
+            handle.delete(&name).await?;
+            if params.get_sync() { Ok(handle.collect().await?) } else { Ok(()) }
         };
-        let mut outcome = self.held.call("image.delete", work).await?;
-        if sync && outcome.is_ok() {
-            outcome = self.held.wait("image.collect", async { Ok(self.handle.collect().await?) }).await?;
-        }
+        let outcome = self.held.call("image.delete", work).await?;
         reply!(results, outcome)
     }
 }

@@ -9,7 +9,7 @@ use bosun_protocol::lease_capnp::leases;
 use bosun_types::LeaseId;
 use bosun_types::lease::LeaseResource;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 
@@ -51,16 +51,15 @@ impl leases::Server for Leases {
         params: leases::DeleteParams,
         mut results: leases::DeleteResults,
     ) -> Done {
-        let sync = params.get()?.get_sync();
         let handle = self.handle.clone();
         let work = async move {
-            let id: LeaseId = read_parsed(params.get()?.get_lease())?;
-            Ok(handle.delete(id).await?)
+            let params = params.get()?;
+            let id: LeaseId = read_parsed(params.get_lease())?;
+            about(&id);
+            handle.delete(id).await?;
+            if params.get_sync() { Ok(handle.collect().await?) } else { Ok(()) }
         };
-        let mut outcome = self.held.call("lease.delete", work).await?;
-        if sync && outcome.is_ok() {
-            outcome = self.held.wait("lease.collect", async { Ok(self.handle.collect().await?) }).await?;
-        }
+        let outcome = self.held.call("lease.delete", work).await?;
         reply!(results, outcome)
     }
 

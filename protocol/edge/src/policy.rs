@@ -25,6 +25,7 @@ const READS: &[&str] = &[
     "content.status",
     "content.statuses",
     "content.writer.status",
+    "daemon.garbage",
     "daemon.status",
     "daemon.tree",
     "event.next",

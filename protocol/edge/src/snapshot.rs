@@ -215,13 +215,14 @@ impl snapshots::Server for Snapshots {
         params: snapshots::VerifyParams,
         mut results: snapshots::VerifyResults,
     ) -> Done {
-        let work = async {
+        let handle = self.handle.clone();
+        let work = async move {
             let params = params.get()?;
             let key: SnapshotKey = read_parsed(params.get_key())?;
             about(&key);
-            Ok(self.handle.verify(key, params.get_repair()).await?)
+            Ok(handle.verify(key, params.get_repair()).await?)
         };
-        let outcome = self.held.wait("snapshot.verify", work).await?;
+        let outcome = self.held.call("snapshot.verify", work).await?;
         reply!(results, outcome, |finding, out| finding.write(out.init_finding()))
     }
 }
