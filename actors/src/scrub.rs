@@ -97,7 +97,13 @@ async fn fetch_again(
         Ok(ingest)
     })
     .await?;
-    let mut stream = repository.fetch(&found, 0).await?.stream;
+    // Registries give manifests and indexes in another place than blobs.
+    let mut stream = if ["manifest", "index"].iter().any(|word| found.media_type.contains(word)) {
+        let bytes = repository.fetch_bytes(&found).await?;
+        futures::stream::once(async move { Ok(bytes.into()) }).boxed()
+    } else {
+        repository.fetch(&found, 0).await?.stream
+    };
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         ingest = blocking(move || {

@@ -279,7 +279,9 @@ impl bosun::Server for Root {
         let daemon = self.daemon.clone();
         let outcome = match dry_run {
             true => self.held.call("daemon.garbage", async move { Ok(daemon.find_garbage().await?) }).await?,
-            false => self.held.call("daemon.collect", async move { Ok(daemon.collect_garbage().await?) }).await?,
+            false => {
+                self.held.call("daemon.collect", async move { Ok(daemon.collect_garbage().await?) }).await?
+            }
         };
         reply!(results, outcome, |collection, out| collection.write(out.init_collection()))
     }
