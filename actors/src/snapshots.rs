@@ -377,8 +377,11 @@ pub(crate) fn drop_row(batch: &mut Batch, record: &SnapshotRecord) {
     batch.delete::<SnapshotRecord>(key::snapshot(&record.namespace, &record.snapshotter, &record.key));
 }
 
-/// SNP-23.
+/// SNP-23: of a view nothing is told.
 pub(crate) fn publish_prepare(batch: &mut Batch, record: &SnapshotRecord) {
+    if record.kind == SnapshotKind::View {
+        return;
+    }
     let (snapshotter, key, parent) = (record.snapshotter.clone(), record.key.clone(), record.parent.clone());
     batch.publish(&record.namespace, Event::SnapshotPrepare { snapshotter, key, parent });
 }

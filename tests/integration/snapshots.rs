@@ -43,8 +43,10 @@ async fn snp_4_to_snp_9_every_refusal_is_typed_on_every_snapshotter() {
     for snapshotter in ALL {
         refusals(&namespace(&client).snapshots(snapshotter)).await;
     }
-    let unknown = namespace(&client).snapshots("zfs").list().await;
-    assert_eq!(class(unknown), ErrorClass::InvalidArgument, "SNP-1");
+    for unknown in ["zfs", ""] {
+        let refused = namespace(&client).snapshots(unknown).list().await;
+        assert_eq!(class(refused), ErrorClass::InvalidArgument, "SNP-1: {unknown:?}");
+    }
     world.check(&client).await;
 }
 
@@ -159,6 +161,7 @@ async fn snp_23_events_tell_prepare_commit_and_remove_once() {
     it.update_labels(key("b"), Labels::from([("k".to_owned(), "v".to_owned())]), true)
         .await
         .expect("updates");
+    it.view(key("v"), Some(key("b")), none()).await.expect("views");
     it.prepare(key("c"), Some(key("b")), none()).await.expect("prepares");
     it.remove(key("c")).await.expect("removes");
     let told: Vec<String> = events(&client)

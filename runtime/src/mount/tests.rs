@@ -128,3 +128,20 @@ fn mnt_4_a_busy_mount_is_tried_for_a_while_and_all_that_is_stacked_comes_off() {
     unmount(target.path()).unwrap();
     unmount(&target.path().join("not there")).unwrap();
 }
+
+#[test]
+fn mnt_5_a_busy_leftover_is_reported_and_no_obstacle() {
+    let (_directory, base) = tree();
+    let state = tempfile::tempdir().unwrap();
+    let bind = [mount_of("bind", &base, &["bind"])];
+    let (busy, idle) =
+        (TempMount::new(state.path(), &bind).unwrap(), TempMount::new(state.path(), &bind).unwrap());
+    let held = fs::File::open(busy.path().join("lower1/one")).unwrap();
+    let (busy_path, idle_path) = (busy.path().to_owned(), idle.path().to_owned());
+    std::mem::forget((busy, idle));
+    assert_eq!(ensure_no_temporary(state.path()).len(), 1);
+    assert!(busy_path.join("lower1/one").exists() && !idle_path.exists());
+    drop(held);
+    assert!(ensure_no_temporary(state.path()).is_empty() && !busy_path.exists());
+    assert!(fs::exists(format!("{base}/lower1/one")).unwrap(), "rmdir, never recursively");
+}

@@ -14,7 +14,7 @@ use super::*;
 /// Bytes of the file; mkfs.btrfs wants more than 109 MiB.
 const DISK_BYTES: u64 = 512 << 20;
 
-/// A btrfs in a file, mounted in this thread's own mount namespace: with the thread, however it ends, mount and loop
+/// A file system in a file, mounted in this thread's own mount namespace: with the thread, however it ends, mount and loop
 /// device go.
 pub(in crate::snapshotter) struct Disk {
     home: tempfile::TempDir,
@@ -22,11 +22,16 @@ pub(in crate::snapshotter) struct Disk {
 
 impl Disk {
     pub(in crate::snapshotter) fn new() -> Self {
+        Self::of("btrfs", &[])
+    }
+
+    /// A file system of another kind.
+    pub(in crate::snapshotter) fn of(kind: &str, words: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("disk");
         fs::File::create(&file).unwrap().set_len(DISK_BYTES).unwrap();
-        let made = Command::new("mkfs.btrfs").arg("-q").arg(&file).status();
-        let what = "mkfs.btrfs: install btrfs-progs, as `cargo xtask test` does";
+        let made = Command::new(format!("mkfs.{kind}")).arg("-q").args(words).arg(&file).status();
+        let what = "mkfs: install btrfs-progs, as `cargo xtask test` does";
         assert!(made.expect(what).success(), "{what}");
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
@@ -34,8 +39,7 @@ impl Disk {
         let place = home.path().join("mounted");
         fs::create_dir(&place).unwrap();
         // mount(8) sets the loop device up so that it goes with the mount.
-        let mounted =
-            Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&file).arg(&place).status();
+        let mounted = Command::new("mount").args(["-t", kind, "-o", "loop"]).arg(&file).arg(&place).status();
         assert!(mounted.unwrap().success());
         Self { home }
     }

@@ -206,3 +206,12 @@ fn overlay_words_depend_on_the_kernel() {
     fs::write(parameters.path().join("metacopy"), b"Y\n").unwrap();
     assert_eq!(common_options(parameters.path()), ["index=off", "metacopy=off"]);
 }
+
+#[test]
+fn snp_15_a_file_system_that_does_not_tell_types_is_refused_with_advice() {
+    let disk = crate::snapshotter::btrfs::tests::Disk::of("ext4", &["-O", "^filetype"]);
+    let error = Overlay::open(&disk.path().join("snapshots")).expect_err("no d_type");
+    assert_eq!(error.class(), ErrorClass::FailedPrecondition);
+    let told = bosun_types::Error::from(error);
+    assert!(told.message.contains("d_type") && told.hint.is_some_and(|hint| hint.contains("ftype=1")));
+}
