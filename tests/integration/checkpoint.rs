@@ -9,13 +9,11 @@ use bosun_tests::world::{Daemon, World, eventually};
 use bosun_types::checkpoint::{CheckpointRequest, MEDIA_CRIU, TaskCheckpoint};
 use bosun_types::content::Descriptor;
 use bosun_types::event::Event;
-use bosun_types::image::ImageRecord;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
 use bosun_types::stdio::Stdio;
 use bosun_types::task::{ExecProcess, ExecRequest, ExitCause, ProcessStatus, TaskRequest};
 use bosun_types::{ContainerId, ErrorClass, ExecId, ImageName};
-use bytes::Bytes;
 
 const COUNTER: &str = "echo kept > /etc/mark; rm /etc/group; i=0; while true; do i=$((i+1)); echo $i; echo $i > /count; sleep 0.05; done";
 
@@ -267,22 +265,8 @@ async fn ckp_10_before_its_start_a_restored_task_is_created_and_takes_no_exec() 
     world.check(&client).await;
 }
 
-/// Moves every blob and the image into another daemon, by the content API.
-async fn copy_image(from: &Client, to: &Client, name: &ImageName) {
-    for blob in namespace(from).content().list().await.expect("lists") {
-        let bytes = namespace(from).content().read_all(blob.digest, 64 << 20).await.expect("reads");
-        let reference = format!("move-{}", blob.digest);
-        let writer = namespace(to).content().writer(reference, blob.size, Some(blob.digest)).await;
-        let Ok(mut writer) = writer else { continue };
-        writer.write(Bytes::from(bytes)).await.expect("writes");
-        writer.commit(blob.size, Some(blob.digest), blob.labels.clone()).await.expect("commits");
-    }
-    let record: ImageRecord = namespace(from).images().get(name.clone()).await.expect("there");
-    namespace(to).images().create(record).await.expect("creates");
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_is_restored_in_another_root() {
+async fn a_checkpoint_is_exported_and_imported_and_restored_in_another_root() {
     let Some((world, _daemon, client)) = started().await else { return };
     let task = run(&client, "count", SNAPSHOTTER_DEFAULT).await;
     let request = CheckpointRequest { exit: true, ..named("cp") };
@@ -292,7 +276,10 @@ async fn a_checkpoint_is_restored_in_another_root() {
     other.use_criu(&criu().expect("just used"));
     let _other = other.start();
     let there = other.client().await;
-    copy_image(&client, &there, &image("cp")).await;
+    let archive = world.path("cp.tar");
+    let archive = archive.to_str().expect("text");
+    said(&world, &["save", "-o", archive, image("cp").as_str()]);
+    said(&other, &["load", archive]);
     restore(&there, "count", &image("cp"), SNAPSHOTTER_DEFAULT).await;
     assert_eq!(goes_on(&there, "count").await, at + 1);
     assert_eq!(said(&other, &["exec", "count", "/bin/cat", "/etc/mark"]), "kept");
