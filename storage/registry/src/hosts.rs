@@ -146,15 +146,28 @@ fn parse(table: &Table, itself: Url) -> Said<Vec<Draft>> {
         }
     }
     let server = match table.get("server") {
-        None => itself,
+        None => itself.clone(),
         Some(server) => url_of(server.as_str().ok_or("server is no text")?)?,
     };
     // The settings outside of any host are the server's own.
-    drafts.push(draft(server, false, table)?);
+    let server = draft(server, false, table)?;
+    for draft in &mut drafts {
+        // Many write the registry itself as a host, to give it certificates: it is no mirror, whoever else is asked.
+        let is_itself = |other: &Url| same_place(&draft.host.base, other);
+        draft.host.is_mirror = !(is_itself(&server.host.base) || is_itself(&itself));
+    }
+    if !drafts.iter().any(|draft| draft.host.base == server.host.base) {
+        drafts.push(server);
+    }
     if drafts.len() > HOSTS_MAX {
         return Err(format!("{} hosts, at most {HOSTS_MAX} are asked", drafts.len()));
     }
     Ok(drafts)
+}
+
+/// Host and port: whose secrets may be used.
+fn same_place(one: &Url, other: &Url) -> bool {
+    one.host() == other.host() && one.port_or_known_default() == other.port_or_known_default()
 }
 
 /// `https://host[:port][/path]`; without a scheme https, as containerd takes it.
@@ -358,6 +371,20 @@ mod tests {
         assert_eq!(hosts[0].headers.get_all("x-token").iter().count(), 2);
         assert_eq!(hosts[1].tls.identity.as_deref(), Some(&b"cert\nkey"[..]));
         assert_eq!(hosts[2].tls.roots, [b"root".to_vec()]);
+    }
+
+    #[test]
+    fn the_registry_itself_written_as_a_host_is_no_mirror_and_is_asked_once() {
+        let text = r#"
+            server = "https://registry.local:5000"
+            [host."https://registry.local:5000"]
+              skip_verify = true
+            [host."https://mirror.local:5000"]
+        "#;
+        let directory = written("registry.local:5000", &[("hosts.toml", text)]);
+        let hosts = hosts_of(Some(directory.path()), &reference("registry.local:5000"), false).expect("good");
+        assert_eq!(bases(&hosts), ["https://registry.local:5000/v2", "https://mirror.local:5000/v2"]);
+        assert!(hosts[0].tls.skip_verify && !hosts[0].is_mirror && hosts[1].is_mirror);
     }
 
     #[test]
