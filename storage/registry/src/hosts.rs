@@ -426,7 +426,9 @@ mod tests {
         let directory = written("inner", &[]);
         fs::write(directory.path().join("hosts.toml"), "server = \"https://evil.local\"").expect("writes");
         let inner = directory.path().join("inner");
-        let hosts = hosts_of(Some(&inner), &reference(".."), false);
+        // Parsing refuses such a host; settings do not rely on it.
+        let dots = Reference { host: "..".to_owned(), ..reference("r.local") };
+        let hosts = hosts_of(Some(&inner), &dots, false);
         assert!(hosts.is_err() || !bases(&hosts.expect("just seen"))[0].contains("evil"));
     }
 }
