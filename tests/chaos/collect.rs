@@ -41,8 +41,10 @@ fn expect_there<T>(what: &str, result: Result<T>) -> Option<T> {
 }
 
 fn is_daemons_absence(error: &Error) -> bool {
-    matches!(error.class, ErrorClass::Unavailable | ErrorClass::DeadlineExceeded)
-        && !error.message.contains("was deleted in the middle")
+    // A transfer that ended in the moment of the kill is one that the next daemon has not heard of.
+    let ended = error.class == ErrorClass::NotFound && error.message.starts_with("transfer ");
+    let away = matches!(error.class, ErrorClass::Unavailable | ErrorClass::DeadlineExceeded);
+    ended || (away && !error.message.contains("was deleted in the middle"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -33,7 +33,8 @@ impl From<capnp::Error> for Failure {
             return Self::Answer(refusal);
         }
         match error.kind {
-            capnp::ErrorKind::Disconnected => Self::Lost(
+            // The second: the daemon was killed in the middle of a message.
+            capnp::ErrorKind::Disconnected | capnp::ErrorKind::PrematureEndOfFile => Self::Lost(
                 Error::unavailable("the connection to the daemon was lost")
                     .with_hint("the daemon may be restarting; what it had begun, it finishes"),
             ),
