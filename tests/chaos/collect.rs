@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bosun_client::{Client, Namespace};
-use bosun_tests::client::shell;
+use bosun_tests::client::{expected, shell};
 use bosun_tests::fixture;
+use bosun_tests::invariants::violations;
 use bosun_tests::registry::Registry;
 use bosun_tests::world::{World, eventually};
 use bosun_types::content::Descriptor;
@@ -122,6 +123,12 @@ async fn nothing_is_left(world: &World, client: &Client) {
         assert_eq!(namespace.content().list().await.expect("lists"), [], "{name}");
         assert_eq!(namespace.default_snapshots().list().await.expect("lists"), [], "{name}");
     }
+    // What a transfer held until just now goes with the next collection.
+    eventually("the files of what nobody wants to be gone", || async {
+        client.collect_garbage(false).await.expect("collects");
+        violations(world.places(), &expected(client).await).is_empty()
+    })
+    .await;
     world.check(client).await;
 }
 

@@ -119,19 +119,24 @@ impl Barrier {
     /// The same for blob files, whatever namespace wants them. Left are those that are held, and while an import runs all of them, for later.
     pub(crate) fn condemn_files(&self, digests: &[Digest]) -> Condemned {
         let mut state = self.lock();
-        let mut files = Vec::new();
+        let files;
         if state.imports > 0 {
             state.deferred.extend(digests);
+            files = Vec::new();
         } else {
             let held: HashSet<Digest> =
                 state.held.keys().filter_map(|(_, object)| digest_of(object)).collect();
-            files.extend(digests.iter().filter(|digest| !held.contains(digest)).copied());
+            let (wanted, free): (Vec<Digest>, Vec<Digest>) =
+                digests.iter().partition(|digest| held.contains(digest));
+            // Who holds one may fail: then nobody else would remove its file.
+            state.deferred.extend(wanted);
+            files = free;
             state.condemned_files.extend(&files);
         }
         Condemned { barrier: self.clone(), things: Vec::new(), files }
     }
 
-    /// Blob files that were left because of an import, if none runs any more.
+    /// Blob files that were left because of an import, or because somebody held them, if no import runs any more.
     pub(crate) fn deferred(&self) -> Vec<Digest> {
         let mut state = self.lock();
         if state.imports > 0 { Vec::new() } else { std::mem::take(&mut state.deferred).into_iter().collect() }

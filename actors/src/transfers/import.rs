@@ -81,6 +81,7 @@ async fn run(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>)
     if result.is_err() {
         work.remove_made().await?;
     }
+    work.let_go();
     // Also after a success: platforms that nobody asked for have no row.
     let written = imported.map(|imported| imported.blobs).unwrap_or_default();
     let unrecorded = written.iter().map(|blob| blob.digest);

@@ -118,6 +118,11 @@ impl Work {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(hold);
     }
 
+    /// Lets go of what was kept: it has its rows, or nobody wants it.
+    pub(crate) fn let_go(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// What the chains are as snapshots.
     pub(crate) fn snapshots(&self, chain: &[Digest]) -> Vec<Object> {
         let Some(snapshotter) = &self.snapshotter else { return Vec::new() };
