@@ -7,7 +7,7 @@ use bosun_filter::Filter;
 use bosun_storage::batch::Batch;
 use bosun_types::container::Any;
 use bosun_types::event::{
-    Event, EventDelivery, EventFilter, EventRecord, EventSequence, EventStart, validate_topic,
+    Event, EventDelivery, EventFilter, EventRecord, EventSequence, EventStart, validate_custom_topic,
 };
 use bosun_types::{NamespaceName, Result};
 
@@ -87,7 +87,7 @@ impl EventsHandle {
         topic: String,
         payload: Any,
     ) -> Result<EventSequence> {
-        validate_topic(&topic)?;
+        validate_custom_topic(&topic)?;
         let mut batch = Batch::new();
         batch.publish(&namespace, Event::Custom { topic, payload });
         let committed = self.core.commit(batch).await?;

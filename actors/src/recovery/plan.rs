@@ -281,7 +281,9 @@ fn decide_operation(observed: &Observed, claims: &Claims<'_>, operation: &Operat
         OperationStatus::Parked { cause } => {
             (Action::Park(cause.clone()), "parked before; it waits for a person")
         }
-        OperationStatus::Forward | OperationStatus::Undoing { .. } if operation.attempts >= ATTEMPTS_MAX => {
+        OperationStatus::Forward | OperationStatus::Undoing { .. }
+            if operation.attempts >= ATTEMPTS_MAX && !has_limits_of_its_own(&operation.intent) =>
+        {
             let name = operation.intent.name();
             let cause = Error::internal(format!("{name}: recovery gave up after {ATTEMPTS_MAX} attempts"));
             (Action::Park(cause), "tried too often")
@@ -293,6 +295,12 @@ fn decide_operation(observed: &Observed, claims: &Claims<'_>, operation: &Operat
             decide_intent(observed, claims, operation)
         }
     }
+}
+
+/// A relaunch goes back to its container's restart policy, whose intensity says when it is enough: a daemon that is killed often is not the
+/// container's failure.
+fn has_limits_of_its_own(intent: &Intent) -> bool {
+    matches!(intent, Intent::Relaunch { .. })
 }
 
 fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &OperationRecord) -> Decided {

@@ -140,6 +140,23 @@ pub fn validate_topic(topic: &str) -> Result<()> {
     })
 }
 
+/// What the daemon's own topics begin with.
+const OWN_TOPICS: &[&str] =
+    &["/namespaces/", "/containers/", "/content/", "/images/", "/snapshot/", "/tasks/"];
+
+/// A topic that a client may publish under (EVT-3): well formed, and none of those whose events have fields of their own, which readers rely on.
+///
+/// # Errors
+/// InvalidArgument.
+pub fn validate_custom_topic(topic: &str) -> Result<()> {
+    validate_topic(topic)?;
+    match OWN_TOPICS.iter().find(|own| topic.starts_with(**own)) {
+        None => Ok(()),
+        Some(own) => Err(Error::invalid_argument(format!("topic {topic:?}: {own} is the daemon's own"))
+            .with_hint("publish under a first word of your own, such as /mine/…")),
+    }
+}
+
 /// Which events are wanted: all three must agree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {

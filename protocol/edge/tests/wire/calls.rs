@@ -262,6 +262,10 @@ async fn a_namespaces_capability_reaches_nothing_outside_it() {
     let mut nothing = other.events().subscribe(filter, EventStart::Sequence(0)).await.expect("subscribes");
     let mut own =
         other.events().subscribe(EventFilter::default(), EventStart::Sequence(0)).await.expect("subscribes");
+    for own in ["/images/delete", "/tasks/exit", "/containers/x"] {
+        let error = client.events().publish(name("web"), own.to_owned(), any.clone()).await.expect_err(own);
+        assert_eq!(error.class, ErrorClass::InvalidArgument, "{error}");
+    }
     client.events().publish(name("web"), "/mine/x".to_owned(), any.clone()).await.expect("published");
     client.events().publish(name("other"), "/mine/y".to_owned(), any).await.expect("published");
     let EventDelivery::Event(seen) = own.next().await.expect("goes on").expect("an event") else {
