@@ -297,8 +297,7 @@ fn decide_operation(observed: &Observed, claims: &Claims<'_>, operation: &Operat
     }
 }
 
-/// A relaunch goes back to its container's restart policy, whose intensity says when it is enough: a daemon that is killed often is not the
-/// container's failure.
+/// A relaunch goes back to its container's restart policy, which counts the lives of the daemon that it is tried in (`relaunch::actor`).
 fn has_limits_of_its_own(intent: &Intent) -> bool {
     matches!(intent, Intent::Relaunch { .. })
 }

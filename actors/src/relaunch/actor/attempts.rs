@@ -15,8 +15,10 @@ use super::super::attempt::Relaunch;
 use super::super::decide::{Input, next};
 use super::{Data, KILL_AGAIN};
 use crate::operation::{self, Failure};
-use crate::recovery::plan::ATTEMPTS_MAX;
 
+/// Lives of the daemon in which one attempt is taken up: an attempt that takes the daemon down must not do so for ever, and a daemon that others
+/// kill now and then must not lose a container's next life. More than recovery's own limit, since nothing but the policy brings it back.
+const LIVES_MAX: u32 = 10;
 /// Between two looks at an operation of an earlier life that must be settled first.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -75,8 +77,8 @@ impl Data {
         if self.is_in_recovery(&operation)? {
             return Ok(false);
         }
-        if operation.attempts >= ATTEMPTS_MAX {
-            let cause = Error::internal(format!("tried {ATTEMPTS_MAX} times"));
+        if operation.attempts >= LIVES_MAX {
+            let cause = Error::internal(format!("tried in {LIVES_MAX} lives of the daemon"));
             operation::park(&self.core, &operation, cause.clone()).await?;
             self.feed(Input::Stuck { cause: cause.to_string() }).await?;
             return Ok(true);
