@@ -77,7 +77,9 @@ pub async fn clean_up(directory: &TaskDirectory, known: &Known) -> Result<Vec<Ex
     for Watched { exec, process, descriptor } in watched {
         if !ends.iter().any(|end| end.exec == exec) {
             let status = find_status(&process, descriptor.as_deref(), &reaper).await;
-            ends.push(record(directory, ExitNotice { exec, process, status })?);
+            // The daemon holds what it knows to be started.
+            let started = known.held.iter().any(|(it, _)| *it == exec);
+            ends.push(record(directory, ExitNotice { exec, process, status, started })?);
         }
     }
     point("clean_up.delete_runtime_state.before")?;

@@ -167,7 +167,8 @@ mod sys {
         match Errno::result(result) {
             // SAFETY: the call has just made this descriptor; nobody else knows it. It fits: the kernel's fds are ints.
             Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as i32) })),
-            Err(Errno::ESRCH) => Ok(None),
+            // The pid is a thread's now, which Linux says as ENOENT since 6.15, as EINVAL before: whoever had it as a process is gone.
+            Err(Errno::ESRCH | Errno::ENOENT | Errno::EINVAL) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -317,4 +317,6 @@ pub struct ExitNotice {
     pub process: ProcessIdentity,
     /// How and when.
     pub status: ExitStatus,
+    /// Whether it was started, as far as the teller knows: one that ended while it was held before its program had no life to tell of.
+    pub started: bool,
 }

@@ -69,7 +69,8 @@ impl Shim {
         process.terminal = None;
         process.status = Some(ending.status.clone());
         let _ = process.step(Input::Recorded);
-        let notice = ExitNotice { exec: exec.cloned(), process: identity, status: ending.status };
+        let started = matches!(process.phase, Phase::Ended { started: true });
+        let notice = ExitNotice { exec: exec.cloned(), process: identity, status: ending.status, started };
         // Without a record the notice alone must do: a full tmpfs must not hide an exit.
         if let Err(error) = record::write_exit(&notice) {
             crate::complain(&bosun_types::error::chain(&error));

@@ -103,7 +103,11 @@ impl ProcessFd {
         let Ok(fd) = i32::try_from(result) else { return Ok(None) };
         if fd < 0 {
             let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) };
+            // The pid is a thread's now, which Linux says as ENOENT since 6.15, as EINVAL before: whoever had it as a process is gone.
+            return match error.raw_os_error() {
+                Some(libc::ESRCH | libc::ENOENT | libc::EINVAL) => Ok(None),
+                _ => Err(error),
+            };
         }
         // SAFETY: the call has just made this descriptor; nobody else knows it.
         let held = unsafe { OwnedFd::from_raw_fd(fd) };

@@ -30,6 +30,23 @@ fn f31_another_start_time_is_another_process() {
     assert!(!kill(&stranger, Signal::SIGKILL).unwrap());
 }
 
+/// Pids and thread ids are given from one row of numbers.
+#[test]
+fn f31_a_pid_that_is_a_threads_now_is_nobody() {
+    let (say, hear) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        say.send(nix::unistd::gettid().as_raw()).unwrap();
+        let _ = ended.recv();
+    });
+    let pid = u32::try_from(hear.recv().unwrap()).unwrap();
+    let before = ProcessIdentity { pid, start_ticks: 1 };
+    assert!(PidFd::open(&before).unwrap().is_none());
+    assert!(!kill(&before, Signal::SIGKILL).unwrap());
+    drop(end);
+    thread.join().unwrap();
+}
+
 #[test]
 fn wait_statuses_become_codes_and_signals() {
     assert_eq!(cause_of(42 << 8), ExitCause::Code(42));

@@ -27,6 +27,7 @@ fn exit(exec: Option<&str>, code: u8) -> ExitNotice {
         exec: exec.map(|id| ExecId::new(id).unwrap()),
         process: PROCESS,
         status: ExitStatus { cause: ExitCause::Code(code), exited_at: Timestamp(1) },
+        started: true,
     }
 }
 

@@ -52,6 +52,10 @@ impl TaskData {
         if process.phase.exit().is_none() {
             let phase = self.check(exit.exec.as_ref(), &Input::Exited(exit.status.clone()), "end")?;
             let mut batch = Batch::new();
+            if exit.started && process.phase == Phase::Created {
+                // Its start was never told: the daemon was killed before it heard of it. Each end has a beginning.
+                self.record_start(&mut batch, exit.exec.as_ref(), exit.process);
+            }
             self.record_exit(&mut batch, exit.exec.as_ref(), exit.process, &exit.status);
             self.core.commit(batch).await?;
             let process = self.process(exit.exec.as_ref())?;
@@ -147,6 +151,8 @@ impl TaskData {
         };
         let process = identity.unwrap_or(ProcessIdentity { pid: 0, start_ticks: 0 });
         let cause = ExitCause::Unknown("its shim died".to_owned());
-        ExitNotice { exec, process, status: ExitStatus { cause, exited_at: Timestamp::now() } }
+        let status = ExitStatus { cause, exited_at: Timestamp::now() };
+        // Nobody says that it was started: its row does, or it was not.
+        ExitNotice { exec, process, status, started: false }
     }
 }

@@ -71,7 +71,7 @@ fn own() -> ProcessIdentity {
 
 fn exit(code: u8) -> Notice {
     let status = ExitStatus { cause: ExitCause::Code(code), exited_at: Timestamp(1) };
-    Notice::Exited(ExitNotice { exec: None, process: own(), status })
+    Notice::Exited(ExitNotice { exec: None, process: own(), status, started: true })
 }
 
 /// Listens in a directory whose path is too long for a socket address.

@@ -88,7 +88,7 @@ impl SimShim {
                 *lock(&self.phase) = ShimPhase::Exited(self.identity(), status.clone());
                 let notices = lock(&self.notices).clone();
                 if let Some(notices) = notices {
-                    let notice = ExitNotice { exec: None, process: self.identity(), status };
+                    let notice = ExitNotice { exec: None, process: self.identity(), status, started: true };
                     let _ = notices.send(Notice::Exited(notice)).await;
                 }
                 Ok(Response::Done)

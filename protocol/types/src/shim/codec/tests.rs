@@ -13,6 +13,7 @@ fn exit() -> ExitNotice {
         exec: Some(ExecId::new("e1").unwrap()),
         process: ProcessIdentity { pid: 4711, start_ticks: 99 },
         status: ExitStatus { cause: ExitCause::Code(42), exited_at: Timestamp(1_000) },
+        started: true,
     }
 }
 
@@ -86,7 +87,7 @@ fn golden_streams_of_version_1() {
 fn golden_exit_record_of_version_1() {
     let bytes = encode_record(&exit()).unwrap();
     assert_eq!(bytes[..4], *b"bsn\x01");
-    assert_eq!(bytes[8..], [1, 2, b'e', b'1', 251, 103, 18, 99, 0, 42, 251, 208, 7]);
+    assert_eq!(bytes[8..], [1, 2, b'e', b'1', 251, 103, 18, 99, 0, 42, 251, 208, 7, 1]);
     assert_eq!(decode_record::<ExitNotice>(&bytes).unwrap(), exit());
 }
 
