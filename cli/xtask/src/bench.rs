@@ -4,14 +4,16 @@
 //! their databases, both get the same image. Nothing is asserted: a figure that falls short is printed as it is.
 
 mod contestants;
+mod garbage;
 mod live;
 mod measure;
+mod metadata;
 mod pull;
 mod report;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{build, packages, run};
 
@@ -27,13 +29,35 @@ pub struct Options {
     /// Cold pulls of each large image by each contestant.
     #[arg(long, default_value_t = 5)]
     pulls: usize,
-    /// Measure nothing but pulls.
-    #[arg(long)]
-    only_pulls: bool,
+    /// Seconds of each sample of metadata operations.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Objects that nothing refers to, for the figure of garbage.
+    #[arg(long, default_value_t = 100_000)]
+    garbage: u64,
+    /// Measure this alone; may be given several times.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
     /// Where the JSON with all samples goes [default: <target>/bench.json].
     #[arg(long)]
     output: Option<PathBuf>,
 }
+
+/// What can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Cold pulls of large images.
+    Pulls,
+    /// Durable metadata operations per second.
+    Metadata,
+    /// Garbage collection while containers start.
+    Garbage,
+    /// Containers: started, run in, killed, kept.
+    Everyday,
+}
+
+/// Samples at most of what takes seconds each.
+const LONG_SAMPLES_MAX: usize = 5;
 
 /// Measures everything.
 pub fn run(options: &Options) -> anyhow::Result<()> {
@@ -41,10 +65,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     packages::ensure(&[packages::BUILD, packages::TEST, packages::BENCH])?;
     let binaries = build::release(true)?;
     let mut report = report::Report::default();
-    if options.pulls > 0 {
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    if wanted(Part::Pulls) && options.pulls > 0 {
         report.add_pulls(pull::figures(&binaries, options.pulls)?);
     }
-    if !options.only_pulls {
+    if wanted(Part::Metadata) {
+        let samples = options.samples.min(LONG_SAMPLES_MAX);
+        report.add_throughput(metadata::figures(&binaries, samples, options.seconds)?);
+    }
+    if wanted(Part::Garbage) && options.garbage > 0 {
+        report.garbage = Some(garbage::figures(&binaries, options.samples, options.garbage)?);
+    }
+    if wanted(Part::Everyday) {
         everyday(options, binaries, &mut report)?;
     }
     let output = match &options.output {

@@ -14,6 +14,8 @@ pub struct Binaries {
     pub shim: PathBuf,
     /// Makes and pushes small images; a test tool.
     pub fixture: PathBuf,
+    /// Loads daemons; a test tool.
+    pub load: PathBuf,
 }
 
 /// The folder of the workspace's Cargo.toml.
@@ -43,5 +45,6 @@ pub fn release(fixture: bool) -> anyhow::Result<Binaries> {
         bosund: target.join("release/bosund"),
         shim: target.join("shim/bosun-shim"),
         fixture: target.join("release/bosun-fixture"),
+        load: target.join("release/bosun-load"),
     })
 }

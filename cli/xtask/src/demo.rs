@@ -60,7 +60,7 @@ impl Demo {
         let world = World::new("demo")?;
         title("A registry on loopback, and a daemon");
         let (registry, host) = world::start_registry(&world)?;
-        let bosund = world::start_bosund(&world, &binaries, "info")?;
+        let bosund = world::start_bosund(&world, &binaries, "info", &[])?;
         let demo =
             Self { image: format!("{host}/{REPOSITORY}"), binaries, bosund, _registry: registry, world };
         demo.wait_for_daemon()?;
@@ -120,7 +120,7 @@ impl Demo {
         world::wait_until("output while no daemon runs", || {
             self.counter_log().and_then(|path| Ok(std::fs::metadata(path)?.len())).is_ok_and(|now| now > log)
         })?;
-        self.bosund = world::start_bosund(&self.world, &self.binaries, "info")?;
+        self.bosund = world::start_bosund(&self.world, &self.binaries, "info", &[])?;
         self.wait_for_daemon()?;
         world::wait_until("recovery", || {
             self.container("mortal").is_ok_and(|info| info["status"] == "stopped")

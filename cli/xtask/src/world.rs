@@ -102,11 +102,16 @@ impl Drop for Server {
     }
 }
 
-/// bosund in this world.
-pub fn start_bosund(world: &World, binaries: &Binaries, log_filter: &str) -> anyhow::Result<Server> {
+/// bosund in this world, with further flags.
+pub fn start_bosund(
+    world: &World,
+    binaries: &Binaries,
+    log_filter: &str,
+    flags: &[&str],
+) -> anyhow::Result<Server> {
     let mut command = Command::new(&binaries.bosund);
     command.arg("--root").arg(world.root("bosun")).arg("--state").arg(world.state("bosun"));
-    command.arg("--shim").arg(&binaries.shim).args(["--cgroup-parent", &world.cgroup_parent()]);
+    command.arg("--shim").arg(&binaries.shim).args(["--cgroup-parent", &world.cgroup_parent()]).args(flags);
     command.env("RUST_LOG", log_filter).env_remove("BOSUN_ADDRESS");
     Server::start("bosund", &mut command, &world.directory.join("bosund.log"))
 }

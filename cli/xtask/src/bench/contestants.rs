@@ -66,7 +66,7 @@ impl Contest {
         run::check(
             Command::new(&binaries.fixture).arg("archive").arg(&archive).args(["--reference", IMAGE]),
         )?;
-        let bosund = world::start_bosund(&world, &binaries, "info")?;
+        let bosund = world::start_bosund(&world, &binaries, "info", &[])?;
         let containerd = start_containerd(&world)?;
         let bundle = make_bundle(&world, &binaries)?;
         let contest = Self { binaries, bosund, containerd, bundle, world };
@@ -149,7 +149,7 @@ impl Contest {
     pub fn stages(&mut self) -> anyhow::Result<Vec<(String, u64)>> {
         let log = self.world.directory.join("bosund.log");
         self.bosund.kill()?;
-        self.bosund = world::start_bosund(&self.world, &self.binaries, "info,bosun::stage=debug")?;
+        self.bosund = world::start_bosund(&self.world, &self.binaries, "info,bosun::stage=debug", &[])?;
         world::wait_until("bosund", || {
             self.bosun(&["daemon", "status"]).output().is_ok_and(|o| o.status.success())
         })?;
@@ -202,7 +202,7 @@ impl Contest {
         for _ in 0..samples {
             self.bosund.kill()?;
             let begin = std::time::Instant::now();
-            self.bosund = world::start_bosund(&self.world, &self.binaries, "info")?;
+            self.bosund = world::start_bosund(&self.world, &self.binaries, "info", &[])?;
             world::wait_until("bosund to list all", || lines(&mut self.bosun(&["ps"]), "running") >= count)?;
             ours.push(begin.elapsed().as_secs_f64() * 1e3);
             self.containerd.kill()?;

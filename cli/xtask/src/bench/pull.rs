@@ -126,10 +126,9 @@ impl Shop<'_> {
     }
 
     fn bosund(&self, image: &str) -> anyhow::Result<(Server, Pull<'_>)> {
-        let server = world::start_bosund(&self.world, self.binaries, "info")?;
+        let server = world::start_bosund(&self.world, self.binaries, "info", &[])?;
         let reference = self.reference(image);
-        let status = || world::bosun(&self.world, self.binaries).args(["daemon", "status"]).output();
-        world::wait_until("bosund", || status().is_ok_and(|output| output.status.success()))?;
+        await_bosund(&self.world, self.binaries)?;
         let pull = move || {
             let mut command = world::bosun(&self.world, self.binaries);
             command.args(["pull", "--quiet", &reference]);
@@ -142,16 +141,32 @@ impl Shop<'_> {
         let state = self.world.state("fresh");
         let server = start_containerd_at(&self.world.directory, root, &state)?;
         let (socket, reference) = (state.join("containerd.sock"), self.reference(image));
-        let ctr = move |words: &[&str]| {
+        await_containerd(&socket)?;
+        let pull = move || {
             let mut command = Command::new("ctr");
-            command.arg("--address").arg(&socket).args(words);
+            command.arg("--address").arg(&socket).args(["image", "pull", "--plain-http", &reference]);
             command
         };
-        world::wait_until("containerd", || {
-            ctr(&["version"]).output().is_ok_and(|output| output.status.success())
-        })?;
-        Ok((server, Box::new(move || ctr(&["image", "pull", "--plain-http", &reference]))))
+        Ok((server, Box::new(pull)))
     }
+}
+
+/// Until it answers.
+pub(super) fn await_bosund(world: &World, binaries: &Binaries) -> anyhow::Result<()> {
+    world::wait_until("bosund", || {
+        let status = world::bosun(world, binaries).args(["daemon", "status"]).output();
+        status.is_ok_and(|output| output.status.success())
+    })?;
+    Ok(())
+}
+
+/// Until it answers.
+pub(super) fn await_containerd(socket: &Path) -> anyhow::Result<()> {
+    world::wait_until("containerd", || {
+        let version = Command::new("ctr").arg("--address").arg(socket).arg("version").output();
+        version.is_ok_and(|output| output.status.success())
+    })?;
+    Ok(())
 }
 
 /// Makes the command that pulls.

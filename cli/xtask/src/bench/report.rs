@@ -13,6 +13,10 @@ use super::measure::Samples;
 pub struct Report {
     /// Samples in milliseconds by figure and contestant.
     samples: BTreeMap<String, Vec<(Name, Samples)>>,
+    /// Operations per second by figure and contestant: more is better.
+    throughput: Vec<(String, Vec<(Name, Samples)>)>,
+    /// A collection while containers start.
+    pub garbage: Option<super::garbage::Figures>,
     /// Containers per second, 8 at a time.
     rates: Vec<(Name, f64)>,
     /// Where our time goes, in microseconds.
@@ -38,6 +42,11 @@ impl Report {
         self.pull_peaks = figures.peaks;
     }
 
+    /// Adds rates with their samples.
+    pub fn add_throughput(&mut self, figures: Vec<(String, Vec<(Name, Samples)>)>) {
+        self.throughput.extend(figures);
+    }
+
     /// Adds a rate.
     pub fn add_rate(&mut self, name: Name, rate: f64) {
         self.rates.push((name, rate));
@@ -47,17 +56,10 @@ impl Report {
     #[expect(clippy::print_stdout, reason = "the command's output")]
     pub fn print(&self, output: &Path) -> anyhow::Result<()> {
         for (figure, contestants) in &self.samples {
-            let ours = contestants.first().map_or(f64::NAN, |(_, samples)| median(samples));
-            println!("{figure}");
-            for (name, samples) in contestants {
-                let (low, high) = (extreme(samples, f64::min), extreme(samples, f64::max));
-                let mid = median(samples);
-                println!(
-                    "  {:<12} median {mid:>8.1}  min {low:>8.1}  max {high:>8.1}  ours/theirs {:.2}",
-                    format!("{name:?}"),
-                    ours / mid
-                );
-            }
+            print_samples(figure, contestants);
+        }
+        for (figure, contestants) in &self.throughput {
+            print_samples(figure, contestants);
         }
         for ((name, ratio), (_, peak)) in self.ten_to_one.iter().zip(&self.pull_peaks) {
             println!(
@@ -65,6 +67,19 @@ impl Report {
                 format!("{name:?}")
             );
         }
+        if let Some(garbage) = &self.garbage {
+            print_garbage(garbage);
+        }
+        if !self.rates.is_empty() {
+            self.print_everyday();
+        }
+        std::fs::write(output, serde_json::to_vec_pretty(self)?)?;
+        println!("all samples: {}", output.display());
+        Ok(())
+    }
+
+    #[expect(clippy::print_stdout, reason = "the command's output")]
+    fn print_everyday(&self) {
         let ours = self.rates.first().map_or(f64::NAN, |(_, rate)| *rate);
         println!("8 at a time, containers per second");
         for (name, rate) in &self.rates {
@@ -87,10 +102,38 @@ impl Report {
                 memory.rss_kb
             );
         }
-        std::fs::write(output, serde_json::to_vec_pretty(self)?)?;
-        println!("all samples: {}", output.display());
-        Ok(())
     }
+}
+
+/// Milliseconds or rates of one figure, with our median against each.
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn print_samples(figure: &str, contestants: &[(Name, Samples)]) {
+    let ours = contestants.first().map_or(f64::NAN, |(_, samples)| median(samples));
+    println!("{figure}");
+    for (name, samples) in contestants {
+        let (low, high) = (extreme(samples, f64::min), extreme(samples, f64::max));
+        let mid = median(samples);
+        println!(
+            "  {:<12} median {mid:>8.1}  min {low:>8.1}  max {high:>8.1}  ours/theirs {:.2}",
+            format!("{name:?}"),
+            ours / mid
+        );
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn print_garbage(garbage: &super::garbage::Figures) {
+    println!("collection of {} objects: {:.0} ms; {}", garbage.objects, garbage.collection_ms, garbage.said);
+    for (when, samples) in [("before", &garbage.starts_before_ms), ("during", &garbage.starts_during_ms)] {
+        println!(
+            "  start to exit {when:<7} median {:>8.1}  max {:>8.1}  of {}",
+            median(samples),
+            extreme(samples, f64::max),
+            samples.len()
+        );
+    }
+    let ratio = median(&garbage.starts_during_ms) / median(&garbage.starts_before_ms);
+    println!("  during/before {ratio:.2}");
 }
 
 pub(super) fn median(samples: &[f64]) -> f64 {
