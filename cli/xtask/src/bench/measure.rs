@@ -14,6 +14,9 @@ pub type Maker = Box<dyn Fn(usize) -> Command + Sync + Send>;
 /// Samples in milliseconds.
 pub type Samples = Vec<f64>;
 
+/// A figure with the samples of each contestant; ours first.
+pub type Figure = (String, Vec<(Name, Samples)>);
+
 /// Unique numbers for container names over the whole run.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::contestants::{Name, start_containerd_at};
-use super::measure::Samples;
+use super::measure::{Figure, Samples};
 use super::pull::{await_bosund, await_containerd};
 use crate::build::Binaries;
 use crate::run;
@@ -17,11 +17,7 @@ const CLIENTS: [usize; 2] = [1, 64];
 const RECORDS: [&str; 2] = ["image", "container"];
 
 /// Operations per second by figure.
-pub fn figures(
-    binaries: &Binaries,
-    samples: usize,
-    seconds: f64,
-) -> anyhow::Result<Vec<(String, Vec<(Name, Samples)>)>> {
+pub fn figures(binaries: &Binaries, samples: usize, seconds: f64) -> anyhow::Result<Vec<Figure>> {
     let world = World::new("metadata")?;
     let _bosund = world::start_bosund(&world, binaries, "info", &[])?;
     let state = world.state("containerd");

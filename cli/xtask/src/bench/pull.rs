@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::contestants::{Name, peak_kilobytes, start_containerd_at};
-use super::measure::Samples;
+use super::measure::{Figure, Samples};
 use crate::build::Binaries;
 use crate::run;
 use crate::world::{self, Server, World};
@@ -20,7 +20,7 @@ const CONCURRENT: usize = 10;
 #[derive(Default)]
 pub struct Figures {
     /// Milliseconds by figure.
-    pub times: Vec<(String, Vec<(Name, Samples)>)>,
+    pub times: Vec<Figure>,
     /// Largest resident kilobytes of each daemon.
     pub peaks: Vec<(Name, u64)>,
     /// Ten pulls of one image at once against one, by their medians.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::contestants::{Memory, Name};
-use super::measure::Samples;
+use super::measure::{Figure, Samples};
 
 /// Everything measured.
 #[derive(Default, Serialize)]
@@ -14,7 +14,7 @@ pub struct Report {
     /// Samples in milliseconds by figure and contestant.
     samples: BTreeMap<String, Vec<(Name, Samples)>>,
     /// Operations per second by figure and contestant: more is better.
-    throughput: Vec<(String, Vec<(Name, Samples)>)>,
+    throughput: Vec<Figure>,
     /// A collection while containers start.
     pub garbage: Option<super::garbage::Figures>,
     /// Containers per second, 8 at a time.
@@ -43,7 +43,7 @@ impl Report {
     }
 
     /// Adds rates with their samples.
-    pub fn add_throughput(&mut self, figures: Vec<(String, Vec<(Name, Samples)>)>) {
+    pub fn add_throughput(&mut self, figures: Vec<Figure>) {
         self.throughput.extend(figures);
     }
 

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use bosun_client::{Client, ConnectOptions, Namespace};
+use bosun_types::container::ContainerRecord;
 use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
 use bosun_types::spec::{ContainerRequest, RootRequest};
@@ -71,12 +73,13 @@ impl Labeller for Image {
 pub struct Container {
     namespace: Namespace,
     id: ContainerId,
+    record: Option<ContainerRecord>,
 }
 
 impl Container {
     /// Connects.
     pub async fn connect(address: &Path, id: &str) -> anyhow::Result<Self> {
-        Ok(Self { namespace: namespace(address).await?, id: ContainerId::new(id)? })
+        Ok(Self { namespace: namespace(address).await?, id: ContainerId::new(id)?, record: None })
     }
 }
 
@@ -86,7 +89,7 @@ impl Labeller for Container {
             let mut request = bosun_tests::client::shell(self.id.as_str(), "true");
             request =
                 ContainerRequest { image: None, root: RootRequest::Directory("/".to_owned()), ..request };
-            self.namespace.containers().create(request).await?;
+            self.record = Some(self.namespace.containers().create(request).await?);
             Ok(())
         })
     }
@@ -94,8 +97,8 @@ impl Labeller for Container {
     fn label(&mut self, value: String) -> BoxFuture<'_, anyhow::Result<()>> {
         Box::pin(async {
             let container = self.namespace.container(self.id.clone());
-            let mut record = container.record().await?;
-            record.labels = labels(value);
+            let record = self.record.clone().context("the record is made first")?;
+            let record = ContainerRecord { labels: labels(value), ..record };
             container.update(record, &["labels"]).await?;
             Ok(())
         })
