@@ -40,7 +40,7 @@ use crate::namespaces::{self, NamespaceHandle};
 use crate::ports::{RegistryPort, TaskHost};
 use crate::sockets::SocketsHandle;
 use crate::supervisor::{ChildSpec, Flags, Intensity, Strategy, Supervisor, spawn, supervisor_spec};
-use crate::{content, images, leases, recovery, snapshots, tree, writer};
+use crate::{content, cursors, images, leases, recovery, snapshots, tree, writer};
 
 /// What a daemon is made of.
 pub struct DaemonOptions {
@@ -276,6 +276,7 @@ fn services_spec(core: &Shared) -> ChildSpec {
                 writer::spec(&shared, "snapshots", snapshots::WRITER),
                 writer::spec(&shared, "leases", leases::WRITER),
                 gc::spec(&shared),
+                writer::spec(&shared, "cursors", cursors::WRITER),
             ]
         }),
     )

@@ -9,6 +9,7 @@ mod checkpoints;
 pub mod containers;
 pub mod content;
 pub mod core;
+pub mod cursors;
 pub mod daemon;
 mod diff;
 pub mod directory;

@@ -6,7 +6,7 @@ use bosun_storage::batch::Batch;
 use bosun_storage::key::{self, Key};
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
-use bosun_types::event::Event;
+use bosun_types::event::{CursorRecord, Event};
 use bosun_types::gc::{Chain, Object};
 use bosun_types::image::ImageRecord;
 use bosun_types::namespace::NamespaceRecord;
@@ -195,6 +195,10 @@ pub(crate) async fn delete(core: &Shared, name: NamespaceName) -> Result<()> {
             .with_hint("remove them first"));
         }
         let mut batch = Batch::new();
+        // Places in its events: nothing that anybody would miss with it.
+        for cursor in core.store.scan::<CursorRecord>(&key::cursors_of(Some(&name)))? {
+            batch.delete::<CursorRecord>(key::cursor(Some(&name), &cursor.id));
+        }
         batch
             .delete::<NamespaceRecord>(key::namespace(&name))
             .publish(&name, Event::NamespaceDelete { name: name.clone() });

@@ -20,7 +20,7 @@ pub use self::access::{Audit, SocketCommand};
 pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
 pub use self::checkpoint::{Checkpoint, Restore};
 pub use self::content::{Content, ContentCommand};
-pub use self::events::Events;
+pub use self::events::{CursorsCommand, Events, EventsCommand};
 pub use self::filter::Filter;
 pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
 pub use self::lifecycle::{Restart, Start, Stop};

@@ -3,14 +3,44 @@
 # position, not memory.
 
 using Common = import "common.capnp";
+using Tasks = import "task.capnp";
 
 interface Events {
-  subscribe @0 (filter :EventFilter, start :EventStart, until :UInt64) -> (error :Common.Error, cursor :EventCursor);
+  subscribe @0 (filter :EventFilter, start :EventStart, until :UInt64) -> (error :Common.Error, cursor :EventCursor, next :UInt64);
   # After a disconnect subscribe again from the sequence that follows the last one seen: nothing is lost. `until`: the cursor ends
-  # behind this position; 0: it goes on. Errors: invalidArgument (a filter).
+  # behind this position; 0: it goes on. `next`: the first position that is looked at; who loses the connection before the first delivery asks for
+  # that one again. Errors: invalidArgument (a filter).
 
-  publish @1 (namespace :Text, topic :Text, payload :Common.Any) -> (error :Common.Error);
-  # Durable when it returns. Errors: invalidArgument (topic, namespace).
+  publish @1 (namespace :Text, topic :Text, payload :Common.Any) -> (error :Common.Error, sequence :UInt64);
+  # Durable when it returns; `sequence` is its position. Errors: invalidArgument (namespace, a payload of more than 256 KiB, a topic that is none or
+  # that is one of the daemon's own).
+
+  forward @2 (namespace :Text, topic :Text, at :Int64, payload :Common.Any) -> (error :Common.Error, sequence :UInt64);
+  # As `publish`, for what was published elsewhere at the time `at`, which must not be 0. Under any topic: what is forwarded has `publishedAt` and a
+  # payload, so that nobody takes it for this daemon's own.
+
+  createCursor @3 (id :Text, start :EventStart) -> (error :Common.Error, record :CursorRecord);
+  # A named place in the log, which outlives its subscribers and the daemon: subscribe from `record.position` + 1, and acknowledge what is
+  # done. One that is there already is given as it is. Each namespace has cursors of its own, and so have all together. Errors:
+  # resourceExhausted: there are 1024.
+
+  ackCursor @4 (id :Text, sequence :UInt64) -> (error :Common.Error, record :CursorRecord);
+  # Everything up to `sequence` is done; durable when it returns. A position that was acknowledged already changes nothing. Errors: notFound,
+  # invalidArgument: there is no such event yet.
+
+  cursors @5 (page :Common.Page) -> (error :Common.Error, records :List(CursorRecord), page :Common.NextPage);
+
+  removeCursor @6 (id :Text) -> (error :Common.Error);
+}
+
+struct CursorRecord {
+  namespace @0 :Text;
+  # Null: it is of all namespaces.
+  id @1 :Text;
+  position @2 :UInt64;
+  # The last that was acknowledged.
+  createdAt @3 :Int64;
+  updatedAt @4 :Int64;
 }
 
 interface EventCursor {
@@ -91,4 +121,8 @@ struct EventRecord {
   # containers/relaunched, containers/given-up: relaunches by the policy since a person started it last
   cause @21 :Text;
   # containers/given-up
+  publishedAt @22 :Int64;
+  # What was passed on by `forward`: when it was published. `at` is when it came.
+  stdio @23 :Tasks.Stdio;
+  # tasks/create
 }

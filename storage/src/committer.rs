@@ -30,6 +30,7 @@ use crate::counters::Counters;
 use crate::error::{Result, StoreError};
 use crate::key;
 use crate::mark::{self, Mark, Position};
+use crate::retention::{self, Retention};
 use crate::table::Table;
 
 /// Batches in one group.
@@ -42,10 +43,10 @@ const ATTEMPTS_MAX: usize = 2;
 pub const RIDE_MAX: Duration = Duration::from_millis(50);
 /// How often the mark is rewritten while commits come.
 const MARK_EVERY: Duration = Duration::from_secs(1);
-/// Events kept. The oldest are dropped as new ones come.
-pub const EVENTS_KEPT_MAX: u64 = 1_000_000;
 /// Events dropped with one group at most: trimming never holds up a commit.
 const TRIM_STEP_MAX: u64 = 64;
+/// The same while nobody waits for a commit.
+const TRIM_STEP_IDLE_MAX: u64 = 4096;
 
 /// What a caller gets when its batch is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +150,9 @@ pub(crate) struct Committer {
     pub heads: Heads,
     pub event_head: watch::Sender<u64>,
     pub counters: Arc<Counters>,
+    pub retention: Arc<Mutex<Retention>>,
+    /// The first event young enough, as it was found last, and when.
+    pub young_from: (u64, Option<Instant>),
     /// Why the last write failed, for [`crate::store::Store::health`].
     pub trouble: Arc<Mutex<Option<String>>>,
     /// `None` in memory, and for a database that is refused.
@@ -173,6 +177,7 @@ impl Committer {
             let first = match queue.recv_timeout(patience) {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) if riding.is_empty() => {
+                    self.trim_idle();
                     self.write_mark(false);
                     continue;
                 }
@@ -224,7 +229,8 @@ impl Committer {
         if answers.is_empty() {
             return;
         }
-        trim(&mut heads, &mut writes);
+        let keep_from = self.keep_from(heads);
+        retention::trim(&mut heads, &mut writes, keep_from, TRIM_STEP_MAX);
         let counters = Arc::clone(&self.counters);
         let reservations = counters.due();
         writes.extend(reservations.iter().map(|reservation| reservation.write()));
@@ -240,6 +246,36 @@ impl Committer {
                 tracing::error!(%error, "a commit failed");
                 answers.into_iter().for_each(|(answer, _)| tell(answer, Err(error.clone())));
             }
+        }
+    }
+
+    /// The first event to keep. What is too old is looked up once in a while: it takes some reads.
+    fn keep_from(&mut self, heads: Heads) -> u64 {
+        let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = self.young_from.1.is_none_or(|looked| looked.elapsed() >= MARK_EVERY);
+        if due && retention.age_max.is_some() {
+            match retention.keep_from_by_age(self.backend.as_ref(), self.heads, Timestamp::now()) {
+                Ok(from) => self.young_from = (from, Some(Instant::now())),
+                Err(error) => tracing::warn!(%error, "the age of events is not known"),
+            }
+        }
+        retention.keep_from(heads.event).max(self.young_from.0)
+    }
+
+    /// Drops old events while nobody waits.
+    fn trim_idle(&mut self) {
+        if self.broken {
+            return;
+        }
+        let (mut heads, mut writes) = (self.heads, Vec::new());
+        let keep_from = self.keep_from(heads);
+        retention::trim(&mut heads, &mut writes, keep_from, TRIM_STEP_IDLE_MAX);
+        if writes.is_empty() {
+            return;
+        }
+        writes.push(Write { table: Table::Meta, key: meta::heads(), value: Some(heads.encode()) });
+        if let Err(error) = self.apply(&writes, heads) {
+            tracing::warn!(%error, "old events were not dropped");
         }
     }
 
@@ -395,16 +431,6 @@ fn chain(before: Position, writes: &[Write]) -> Position {
         hasher.update(write.value.as_deref().unwrap_or_default());
     }
     Position { sequence: before.sequence + 1, hash: hasher.digest() }
-}
-
-/// Drops the oldest events above what is kept, a few at a time.
-fn trim(heads: &mut Heads, writes: &mut Vec<Write>) {
-    let keep_from = (heads.event + 1).saturating_sub(EVENTS_KEPT_MAX).max(1);
-    let until = keep_from.min(heads.event_oldest + TRIM_STEP_MAX);
-    for sequence in heads.event_oldest..until {
-        writes.push(Write { table: Table::Events, key: key::event(sequence), value: None });
-    }
-    heads.event_oldest = heads.event_oldest.max(until);
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::fmt;
 use bosun_types::event::EventSequence;
 use bosun_types::lease::LeaseResource;
 use bosun_types::{
-    ContainerId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey, SocketId,
+    ContainerId, CursorId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey,
+    SocketId,
 };
 
 /// A key, or a prefix of keys, inside one table.
@@ -118,6 +119,16 @@ pub fn operation(id: OperationId) -> Key {
 /// An event.
 pub fn event(sequence: EventSequence) -> Key {
     Key(sequence.to_be_bytes().to_vec())
+}
+
+/// The prefix of a namespace's cursors, or (`None`) of those of all.
+pub fn cursors_of(namespace: Option<&NamespaceName>) -> Key {
+    join(&[namespace.map_or(&b""[..], |name| name.as_str().as_bytes()), b""])
+}
+
+/// A named cursor.
+pub fn cursor(namespace: Option<&NamespaceName>, id: &CursorId) -> Key {
+    join(&[namespace.map_or(&b""[..], |name| name.as_str().as_bytes()), id.as_str().as_bytes()])
 }
 
 /// A socket.

@@ -20,6 +20,7 @@ mod lock;
 pub mod mark;
 pub mod oplog;
 pub mod records;
+pub mod retention;
 pub mod scrub;
 pub mod snapshotter;
 pub mod store;

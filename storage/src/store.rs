@@ -31,10 +31,15 @@ use crate::journal_scan;
 use crate::key::{self, Key};
 use crate::lock::RootLock;
 use crate::mark::{self, Mark};
+use crate::retention::Retention;
 use crate::table::{Record, Table};
 
 /// Batches that may wait for the committer.
 const QUEUE_MAX: usize = 4096;
+/// Bytes of events in one page, before the first read that passes it.
+const EVENT_PAGE_BYTES: usize = 1 << 20;
+/// Events read at a time for a page.
+const EVENT_READ_STEP: usize = 32;
 /// Format that this build writes and reads.
 const FORMAT: u32 = 1;
 
@@ -104,6 +109,7 @@ struct Inner {
     refused: Option<String>,
     /// Why the last commit failed.
     trouble: Arc<Mutex<Option<String>>>,
+    retention: Arc<Mutex<Retention>>,
     counters: Arc<Counters>,
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Goes last.
@@ -162,6 +168,7 @@ impl Store {
         let (head, event_head) = watch::channel(heads.event);
         let counters = Arc::new(Counters::load(backend.as_ref())?);
         let trouble = Arc::new(Mutex::new(None));
+        let retention = Arc::new(Mutex::new(Retention::default()));
         // A refused database keeps its mark: it is the evidence.
         let written = root.filter(|_| refused.is_none());
         let committer = Committer {
@@ -169,6 +176,8 @@ impl Store {
             heads,
             event_head: head,
             counters: Arc::clone(&counters),
+            retention: Arc::clone(&retention),
+            young_from: (1, None),
             trouble: Arc::clone(&trouble),
             ballast: written.map(Ballast::new),
             root: written.map(Path::to_path_buf),
@@ -188,6 +197,7 @@ impl Store {
             event_head,
             refused,
             trouble,
+            retention,
             counters,
             committer: Mutex::new(Some(thread)),
             _lock: lock,
@@ -235,11 +245,29 @@ impl Store {
         self.inner.backend.view(ranges, &mut |table, key, value| visit(&Viewed { table, key, value }))
     }
 
-    /// At most `limit` events from `from` on.
+    /// At most `limit` events from `from` on, fewer when they are large.
     pub fn events_from(&self, from: EventSequence, limit: usize) -> Result<EventPage> {
-        let rows = self.inner.backend.scan(Table::Events, &Key::all(), &key::event(from), limit)?;
-        let events = rows.iter().map(|(key, value)| codec::decode(key, value)).collect::<Result<_>>()?;
-        Ok(EventPage { oldest_kept: Heads::read(self.inner.backend.as_ref())?.event_oldest, events })
+        let backend = self.inner.backend.as_ref();
+        let (mut events, mut bytes, mut next): (Vec<EventRecord>, _, _) = (Vec::new(), 0, from);
+        while events.len() < limit && bytes < EVENT_PAGE_BYTES {
+            let step = EVENT_READ_STEP.min(limit - events.len());
+            let rows = backend.scan(Table::Events, &Key::all(), &key::event(next), step)?;
+            for (key, value) in &rows {
+                bytes += value.len();
+                events.push(codec::decode(key, value)?);
+            }
+            next = events.last().map_or(next, |event| event.sequence + 1);
+            if rows.len() < step {
+                break;
+            }
+        }
+        // Read last: what was dropped meanwhile is said to be.
+        Ok(EventPage { oldest_kept: Heads::read(backend)?.event_oldest, events })
+    }
+
+    /// From now on so many events are kept, and for so long.
+    pub fn retain_events(&self, retention: Retention) {
+        *self.inner.retention.lock().unwrap_or_else(PoisonError::into_inner) = retention;
     }
 
     /// The newest event; 0 when there is none.

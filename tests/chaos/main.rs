@@ -2,6 +2,7 @@
 
 mod collect;
 mod copies;
+mod cursor;
 mod disk_full;
 mod kill;
 mod matrix;

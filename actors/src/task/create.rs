@@ -242,6 +242,7 @@ pub(crate) async fn finish(core: &Shared, record: TaskRecord, operation: Operati
         container_id: record.container.clone(),
         bundle: core.host.directory(&record.nonce),
         pid: record.init.map_or(0, |init| init.pid),
+        io: record.stdio.clone(),
     };
     let mut batch = Batch::new();
     batch.put(&record).close_operation(operation).publish(&record.namespace, event);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bosun_actors::gc::ScheduleOptions;
+use bosun_storage::retention::{EVENTS_KEPT_MAX, Retention};
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +100,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Garbage collection.
     pub gc: GarbageCollection,
+    /// How long events are kept.
+    pub events: Events,
     /// The log.
     pub log: Log,
 }
@@ -190,6 +193,45 @@ impl GarbageCollection {
     }
 }
 
+/// How long events are kept. Whoever still wants older ones is told which are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// Most events.
+    pub keep_max: u64,
+    /// Longest time, such as `12h` or `30d`; empty: only their number counts.
+    pub keep_for: String,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { keep_max: EVENTS_KEPT_MAX, keep_for: String::new() }
+    }
+}
+
+impl Events {
+    /// As the store takes it.
+    pub fn retention(&self) -> anyhow::Result<Retention> {
+        anyhow::ensure!(self.keep_max > 0, "events.keep_max: at least 1");
+        let age_max = match self.keep_for.as_str() {
+            "" => None,
+            text => Some(
+                age(text).with_context(|| format!("events.keep_for {text:?}: use 90s, 10m, 12h or 30d"))?,
+            ),
+        };
+        Ok(Retention { events_max: self.keep_max, age_max })
+    }
+}
+
+/// A whole number of seconds, minutes, hours or days.
+fn age(text: &str) -> Option<Duration> {
+    let units = [("s", 1_u64), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let (digits, seconds) =
+        units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;
+    let count: u64 = digits.parse().ok().filter(|count| *count > 0)?;
+    count.checked_mul(seconds).map(Duration::from_secs)
+}
+
 /// The daemon's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -213,6 +255,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             registry: RegistryConfig::default(),
             gc: GarbageCollection::default(),
+            events: Events::default(),
             log: Log::default(),
         }
     }

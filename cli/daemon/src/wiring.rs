@@ -131,6 +131,7 @@ impl Attached for AttachedEdge {
 fn open_store(config: &Config) -> anyhow::Result<Store> {
     let (store, report) =
         Store::open(&StoreOptions { root: config.root.clone() }).map_err(bosun_types::Error::from)?;
+    store.retain_events(config.events.retention()?);
     if !report.clean {
         tracing::info!(commits = report.sequence, "the last stop was not orderly; recovering");
     }

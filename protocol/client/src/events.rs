@@ -1,11 +1,13 @@
 //! Events: subscribe and publish.
 
+use bosun_filter::Filters;
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, event_capnp};
 use bosun_types::container::Any;
-use bosun_types::event::{EventDelivery, EventFilter, EventSequence, EventStart};
-use bosun_types::{NamespaceName, Result, Timestamp};
+use bosun_types::event::{CursorRecord, EventDelivery, EventFilter, EventSequence, EventStart};
+use bosun_types::{CursorId, NamespaceName, Result, Timestamp};
 
+use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::failure::{Failure, answer, results};
 use crate::incoming::{Feed, Incoming, follow};
@@ -40,12 +42,58 @@ impl Events {
         start: EventStart,
         until: EventSequence,
     ) -> Result<Incoming<EventDelivery>> {
-        let feed = Subscription { namespace: self.namespace.clone(), filter, start, until, opened: false };
+        let feed = Subscription { namespace: self.namespace.clone(), filter, start, until };
         follow(&self.driver, feed).await
     }
 
-    /// Publishes an event of one's own; durable when this returns.
-    pub async fn publish(&self, namespace: NamespaceName, topic: String, payload: Any) -> Result<()> {
+    /// A named cursor: where a subscriber is, kept by the daemon between the subscriber's lives and its own.
+    pub fn cursor(&self, id: CursorId) -> EventCursor {
+        EventCursor { events: self.clone(), id }
+    }
+
+    /// The cursors of this namespace's events, or of those of all.
+    pub async fn cursors(&self, filters: impl Into<Filters>) -> Result<Vec<CursorRecord>> {
+        let (scope, filters) = (self.namespace.clone(), filters.into());
+        self.driver
+            .call(move |session| async move {
+                let events = events_of(&session, scope.as_ref());
+                all_pages!(events, cursors_request, get_records, filters)
+            })
+            .await
+    }
+
+    /// Passes on an event that was published elsewhere at that time; durable when this returns, with its position here. It may have any topic: subscribers
+    /// get it as [`bosun_types::event::Event::Forwarded`].
+    pub async fn forward(
+        &self,
+        namespace: NamespaceName,
+        topic: String,
+        payload: Any,
+        published_at: Timestamp,
+    ) -> Result<EventSequence> {
+        let scope = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                let mut request = events_of(&session, scope.as_ref()).forward_request();
+                let mut params = request.get();
+                params.set_namespace(namespace.as_str());
+                params.set_topic(topic.as_str());
+                params.set_at(published_at.0);
+                payload.write(params.init_payload());
+                answer!(results, request);
+                Ok(results.get_sequence())
+            })
+            .await
+    }
+
+    /// Publishes an event of one's own; durable when this returns, with its position. InvalidArgument: the topic is none, or one of the daemon's own; the
+    /// payload has more than 256 KiB.
+    pub async fn publish(
+        &self,
+        namespace: NamespaceName,
+        topic: String,
+        payload: Any,
+    ) -> Result<EventSequence> {
         let scope = self.namespace.clone();
         self.driver
             .call(move |session| async move {
@@ -54,6 +102,68 @@ impl Events {
                 params.set_namespace(namespace.as_str());
                 params.set_topic(topic.as_str());
                 payload.write(params.init_payload());
+                answer!(results, request);
+                Ok(results.get_sequence())
+            })
+            .await
+    }
+}
+
+/// A named place in the event log.
+///
+/// Subscribe, do what an event asks for, acknowledge it: whoever is killed in between, the next subscription begins behind the last acknowledged
+/// event. Nothing is left out, in order; what was done and not acknowledged comes again.
+#[derive(Clone)]
+pub struct EventCursor {
+    events: Events,
+    id: CursorId,
+}
+
+impl EventCursor {
+    /// The cursor as it is; made, with `start` as its next event, if there is none.
+    pub async fn create(&self, start: EventStart) -> Result<CursorRecord> {
+        let (scope, id) = (self.events.namespace.clone(), self.id.clone());
+        self.events
+            .driver
+            .call(move |session| async move {
+                let mut request = events_of(&session, scope.as_ref()).create_cursor_request();
+                request.get().set_id(id.as_str());
+                start.write(request.get().init_start());
+                answer!(results, request);
+                Ok(CursorRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// Follows the events behind the last acknowledged one. A new cursor begins with what comes from now on.
+    pub async fn subscribe(&self, filter: EventFilter) -> Result<Incoming<EventDelivery>> {
+        let record = self.create(EventStart::Now).await?;
+        self.events.subscribe(filter, EventStart::Sequence(record.position + 1)).await
+    }
+
+    /// Everything up to here is done; durable when this returns.
+    pub async fn acknowledge(&self, sequence: EventSequence) -> Result<CursorRecord> {
+        let (scope, id) = (self.events.namespace.clone(), self.id.clone());
+        self.events
+            .driver
+            .call(move |session| async move {
+                let mut request = events_of(&session, scope.as_ref()).ack_cursor_request();
+                request.get().set_id(id.as_str());
+                request.get().set_sequence(sequence);
+                answer!(results, request);
+                Ok(CursorRecord::read(results.get_record()?)?)
+            })
+            .await
+    }
+
+    /// Forgets it. NotFound when there is none.
+    pub async fn remove(&self) -> Result<()> {
+        let (scope, id) = (self.events.namespace.clone(), self.id.clone());
+        self.events
+            .driver
+            .call(move |session| async move {
+                let mut request = events_of(&session, scope.as_ref()).remove_cursor_request();
+                request.get().set_id(id.as_str());
                 answer!(_results, request);
                 Ok(())
             })
@@ -73,7 +183,6 @@ struct Subscription {
     filter: EventFilter,
     start: EventStart,
     until: EventSequence,
-    opened: bool,
 }
 
 impl Feed for Subscription {
@@ -87,11 +196,8 @@ impl Feed for Subscription {
         params.set_until(self.until);
         self.start.write(params.init_start());
         answer!(results, request);
-        if !self.opened && self.start == EventStart::Now {
-            // Should the connection be lost before the first event: whatever came since this moment.
-            self.start = EventStart::Time(Timestamp::now());
-        }
-        self.opened = true;
+        // Should the connection be lost before the first event: from this one on.
+        self.start = EventStart::Sequence(results.get_next());
         Ok(results.get_cursor()?)
     }
 

@@ -52,7 +52,7 @@ pub use bosun_types::{Error, ErrorClass, Result};
 pub use containers::{Container, Containers};
 pub use content::{Content, ContentWriter};
 pub use daemon::{Client, Version};
-pub use events::Events;
+pub use events::{EventCursor, Events};
 pub use images::Images;
 pub use incoming::Incoming;
 pub use leases::{LEASE_EXPIRY, Lease, Leases, expiring};

@@ -7,14 +7,17 @@ use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_parsed, read_text, write_list};
 use bosun_protocol::event_capnp::{event_cursor, events};
 use bosun_types::container::Any;
-use bosun_types::event::{EventDelivery, EventFilter, EventStart};
-use bosun_types::{Error, NamespaceName};
+use bosun_types::event::{Event, EventDelivery, EventFilter, EventStart};
+use bosun_types::{CursorId, Error, NamespaceName, Timestamp};
 use capnp_rpc::new_client;
 
-use crate::connection::Held;
+use crate::connection::{Held, about};
 use crate::cursor::{Lent, Source, batch};
+use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 
+/// About what a cursor takes in a message.
+const CURSOR_BYTES: usize = 256;
 /// About what an event takes in a message without its labels and payload.
 const EVENT_BYTES: usize = 512;
 
@@ -28,6 +31,18 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(held: Held, handle: EventsHandle, only: Option<NamespaceName>) -> Self {
         Self { held, handle, only }
+    }
+}
+
+impl Events {
+    /// What a namespace's capability may publish in.
+    fn reachable(&self, namespace: NamespaceName) -> Result<NamespaceName, Error> {
+        match &self.only {
+            Some(only) if *only != namespace => {
+                Err(Error::permission_denied(format!("namespace {namespace} is out of reach")))
+            }
+            _ => Ok(namespace),
+        }
     }
 }
 
@@ -53,6 +68,7 @@ impl events::Server for Events {
         };
         let outcome = self.held.call("event.subscribe", work).await?;
         reply!(results, outcome, |stream, out| {
+            out.set_next(stream.position());
             out.set_cursor(new_client(Cursor { held, stream: Lent::new(Stream(stream)) }));
         })
     }
@@ -65,15 +81,89 @@ impl events::Server for Events {
         let this = Rc::clone(&self);
         let work = async move {
             let params = params.get()?;
-            let namespace: NamespaceName = read_parsed(params.get_namespace())?;
-            if this.only.as_ref().is_some_and(|only| *only != namespace) {
-                return Err(Error::permission_denied(format!("namespace {namespace} is out of reach")).into());
-            }
+            let namespace = this.reachable(read_parsed(params.get_namespace())?)?;
             let (topic, payload) = (read_text(params.get_topic())?, Any::read(params.get_payload()?)?);
-            this.handle.publish(namespace, topic, payload).await?;
-            Ok(())
+            Ok(this.handle.publish(namespace, topic, payload).await?)
         };
         let outcome = self.held.call("event.publish", work).await?;
+        reply!(results, outcome, |sequence, out| out.set_sequence(sequence))
+    }
+
+    async fn forward(
+        self: Rc<Self>,
+        params: events::ForwardParams,
+        mut results: events::ForwardResults,
+    ) -> Done {
+        let this = Rc::clone(&self);
+        let work = async move {
+            let params = params.get()?;
+            let namespace = this.reachable(read_parsed(params.get_namespace())?)?;
+            let (topic, payload) = (read_text(params.get_topic())?, Any::read(params.get_payload()?)?);
+            Ok(this.handle.forward(namespace, topic, payload, Timestamp(params.get_at())).await?)
+        };
+        let outcome = self.held.call("event.forward", work).await?;
+        reply!(results, outcome, |sequence, out| out.set_sequence(sequence))
+    }
+
+    async fn create_cursor(
+        self: Rc<Self>,
+        params: events::CreateCursorParams,
+        mut results: events::CreateCursorResults,
+    ) -> Done {
+        let cursors = self.handle.cursors(self.only.clone());
+        let work = async move {
+            let params = params.get()?;
+            let (id, start) = (read_parsed(params.get_id())?, EventStart::read(params.get_start()?)?);
+            about(&id);
+            Ok(cursors.create(id, start).await?)
+        };
+        let outcome = self.held.call("event.cursor", work).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn ack_cursor(
+        self: Rc<Self>,
+        params: events::AckCursorParams,
+        mut results: events::AckCursorResults,
+    ) -> Done {
+        let cursors = self.handle.cursors(self.only.clone());
+        let work = async move {
+            let params = params.get()?;
+            Ok(cursors.acknowledge(read_parsed(params.get_id())?, params.get_sequence()).await?)
+        };
+        let outcome = self.held.call("event.acknowledge", work).await?;
+        reply!(results, outcome, |record, out| record.write(out.init_record()))
+    }
+
+    async fn cursors(
+        self: Rc<Self>,
+        params: events::CursorsParams,
+        mut results: events::CursorsResults,
+    ) -> Done {
+        let cursors = self.handle.cursors(self.only.clone());
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            paged(cursors.list().await, &wanted, |record| record.id.to_string(), |_| CURSOR_BYTES)
+        };
+        let outcome = self.held.call("event.cursors", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_records(length(&page.records)));
+            page.write_next(out.init_page());
+        })
+    }
+
+    async fn remove_cursor(
+        self: Rc<Self>,
+        params: events::RemoveCursorParams,
+        mut results: events::RemoveCursorResults,
+    ) -> Done {
+        let cursors = self.handle.cursors(self.only.clone());
+        let work = async move {
+            let id: CursorId = read_parsed(params.get()?.get_id())?;
+            about(&id);
+            Ok(cursors.remove(id).await?)
+        };
+        let outcome = self.held.call("event.remove_cursor", work).await?;
         reply!(results, outcome)
     }
 }
@@ -87,8 +177,20 @@ impl Source for Stream {
         self.0.next().await
     }
 
-    fn bytes(_: &EventDelivery) -> usize {
+    fn bytes(delivery: &EventDelivery) -> usize {
+        let EventDelivery::Event(record) = delivery else { return EVENT_BYTES };
         EVENT_BYTES
+            + match &record.event {
+                Event::Custom { payload, .. } | Event::Forwarded { payload, .. } => {
+                    payload.type_url.len() + payload.value.len()
+                }
+                Event::NamespaceCreate { labels, .. }
+                | Event::NamespaceUpdate { labels, .. }
+                | Event::ContainerUpdate { labels, .. }
+                | Event::ImageCreate { labels, .. }
+                | Event::ImageUpdate { labels, .. } => label_bytes(labels),
+                _ => 0,
+            }
     }
 }
 

@@ -28,6 +28,7 @@ const READS: &[&str] = &[
     "daemon.garbage",
     "daemon.status",
     "daemon.tree",
+    "event.cursors",
     "event.next",
     "event.subscribe",
     "image.get",
@@ -59,7 +60,7 @@ const READS: &[&str] = &[
     "transfer.watch",
 ];
 
-const FEEDS: &[&str] = &["process.resize", "process.write_stdin"];
+const FEEDS: &[&str] = &["event.acknowledge", "process.resize", "process.write_stdin"];
 
 /// What this one does.
 pub(crate) fn effect(method: &str) -> Effect {

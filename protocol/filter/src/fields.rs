@@ -6,7 +6,7 @@ use bosun_types::Labels;
 use bosun_types::access::SocketRecord;
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::{ContentRecord, IngestStatus};
-use bosun_types::event::{Event, EventRecord};
+use bosun_types::event::{CursorRecord, Event, EventRecord};
 use bosun_types::image::ImageRecord;
 use bosun_types::lease::{LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
@@ -211,6 +211,17 @@ impl Fields for LeaseResource {
     }
 }
 
+/// `id`, `namespace`.
+impl Fields for CursorRecord {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["id"] => borrowed(self.id.as_str()),
+            ["namespace"] => self.namespace.as_ref().and_then(|namespace| borrowed(namespace.as_str())),
+            _ => None,
+        }
+    }
+}
+
 /// `namespace`, `topic`, `event.<field>` (EVT-8). A field of a payload has the name that `bosun events --json` shows; of an event that a client published it is
 /// looked for in its payload, if that is JSON.
 impl Fields for EventRecord {
@@ -230,8 +241,10 @@ fn of_event<'a>(event: &'a Event, path: &[String]) -> Option<Cow<'a, str>> {
             of_exit(exit, &path[0]).or_else(|| of_payload(event, path))
         }
         (Event::ContainerCreate { runtime, .. }, ["runtime", "name"]) => borrowed(runtime),
-        (Event::Custom { payload, .. }, ["type_url"]) => borrowed(&payload.type_url),
-        (Event::Custom { payload, .. }, _) => {
+        (Event::Custom { payload, .. } | Event::Forwarded { payload, .. }, ["type_url"]) => {
+            borrowed(&payload.type_url)
+        }
+        (Event::Custom { payload, .. } | Event::Forwarded { payload, .. }, _) => {
             walk(&serde_json::from_slice(&payload.value).ok()?, path).map(Cow::Owned)
         }
         _ => of_payload(event, path),

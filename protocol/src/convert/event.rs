@@ -1,7 +1,8 @@
 //! `event.capnp`: every topic in one flat struct, and what a subscriber asks and gets.
 
 use bosun_types::container::Any;
-use bosun_types::event::{Event, EventDelivery, EventFilter, EventRecord, EventStart};
+use bosun_types::event::{CursorRecord, Event, EventDelivery, EventFilter, EventRecord, EventStart};
+use bosun_types::stdio::Stdio;
 use bosun_types::task::ExitStatus;
 use bosun_types::{NamespaceName, Result, Timestamp};
 
@@ -74,6 +75,10 @@ fn write_event(event: &Event, mut to: wire::event_record::Builder<'_>) {
             to.set_key(key.as_str());
         }
         Event::Custom { payload, .. } => payload.write(to.init_payload()),
+        Event::Forwarded { payload, published_at, .. } => {
+            to.set_published_at(published_at.0);
+            payload.write(to.init_payload());
+        }
         _ => write_task_event(event, to),
     }
 }
@@ -114,10 +119,11 @@ fn write_container_event(event: &Event, mut to: wire::event_record::Builder<'_>)
 
 fn write_task_event(event: &Event, mut to: wire::event_record::Builder<'_>) {
     match event {
-        Event::TaskCreate { container_id, bundle, pid } => {
+        Event::TaskCreate { container_id, bundle, pid, io } => {
             to.set_container(container_id.as_str());
             to.set_bundle(bundle.as_str());
             to.set_pid(*pid);
+            io.write(to.init_stdio());
         }
         Event::TaskStart { container_id, pid } => {
             to.set_container(container_id.as_str());
@@ -158,6 +164,10 @@ fn write_task_event(event: &Event, mut to: wire::event_record::Builder<'_>) {
 
 fn read_event(from: wire::event_record::Reader<'_>) -> Result<Event> {
     let topic = read_text(from.get_topic())?;
+    // A client may use a topic of the daemon's: its payload says that it was one.
+    if from.has_payload() {
+        return read_custom(topic, from);
+    }
     Ok(match topic.as_str() {
         "/namespaces/create" => Event::NamespaceCreate {
             name: read_parsed(from.get_namespace())?,
@@ -232,7 +242,10 @@ fn read_task_event(topic: &str, from: wire::event_record::Reader<'_>) -> Result<
     let pid = from.get_pid();
     let exit = || from.get_exit().sound().and_then(ExitStatus::read);
     Ok(Some(match topic {
-        "/tasks/create" => Event::TaskCreate { container_id, bundle: read_text(from.get_bundle())?, pid },
+        "/tasks/create" => {
+            let io = from.get_stdio().sound().and_then(Stdio::read)?;
+            Event::TaskCreate { container_id, bundle: read_text(from.get_bundle())?, pid, io }
+        }
         "/tasks/start" => Event::TaskStart { container_id, pid },
         "/tasks/oom" => Event::TaskOom { container_id },
         "/tasks/exit" => {
@@ -264,7 +277,10 @@ fn read_custom(topic: String, from: wire::event_record::Reader<'_>) -> Result<Ev
     } else {
         Any { type_url: TYPE_UNKNOWN.to_owned(), value: Vec::new() }
     };
-    Ok(Event::Custom { topic, payload })
+    Ok(match from.get_published_at() {
+        0 => Event::Custom { topic, payload },
+        at => Event::Forwarded { topic, payload, published_at: Timestamp(at) },
+    })
 }
 
 impl Wire for EventStart {
@@ -310,6 +326,30 @@ impl Wire for EventDelivery {
                 let missed = missed.sound()?;
                 Self::Missed { from: missed.get_first(), to: missed.get_last() }
             }
+        })
+    }
+}
+
+impl Wire for CursorRecord {
+    type Struct = wire::cursor_record::Owned;
+
+    fn write(&self, mut to: wire::cursor_record::Builder<'_>) {
+        if let Some(namespace) = &self.namespace {
+            to.set_namespace(namespace.as_str());
+        }
+        to.set_id(self.id.as_str());
+        to.set_position(self.position);
+        to.set_created_at(self.created_at.0);
+        to.set_updated_at(self.updated_at.0);
+    }
+
+    fn read(from: wire::cursor_record::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            namespace: read_optional_parsed(from.has_namespace(), from.get_namespace())?,
+            id: read_parsed(from.get_id())?,
+            position: from.get_position(),
+            created_at: Timestamp(from.get_created_at()),
+            updated_at: Timestamp(from.get_updated_at()),
         })
     }
 }

@@ -600,7 +600,7 @@ fn every_event() -> Vec<Event> {
         Event::SnapshotPrepare { snapshotter: "o".into(), key: id("k"), parent: Some(id("p")) },
         Event::SnapshotCommit { snapshotter: "o".into(), key: id("k"), name: id("n") },
         Event::SnapshotRemove { snapshotter: "o".into(), key: id("k") },
-        Event::TaskCreate { container_id: container(), bundle: "/run/b".into(), pid: 4 },
+        Event::TaskCreate { container_id: container(), bundle: "/run/b".into(), pid: 4, io: stdio() },
         Event::TaskStart { container_id: container(), pid: 4 },
         Event::TaskOom { container_id: container() },
         Event::TaskExit { container_id: container(), id: "c-1".into(), pid: 4, exit: exit() },
@@ -612,6 +612,8 @@ fn every_event() -> Vec<Event> {
         Event::TaskResumed { container_id: container() },
         Event::TaskCheckpointed { container_id: container(), checkpoint: "cp".into() },
         Event::Custom { topic: "/mine/own".into(), payload: payload() },
+        Event::Custom { topic: "/images/delete".into(), payload: payload() },
+        Event::Forwarded { topic: "/tasks/exit".into(), payload: payload(), published_at: Timestamp(5) },
     ]
 }
 
@@ -637,6 +639,19 @@ fn a_topic_of_a_newer_daemon_is_kept_as_custom() {
     root.set_container("c");
     let record = EventRecord::read(root.into_reader()).expect("reads");
     assert_eq!(record.event.topic(), "/tasks/teleported");
+}
+
+#[test]
+fn cursors_round_trip() {
+    for namespace in [None, Some(id("web"))] {
+        round_trips(bosun_types::event::CursorRecord {
+            namespace,
+            id: id("backup"),
+            position: 7,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(2),
+        });
+    }
 }
 
 #[test]

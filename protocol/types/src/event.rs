@@ -4,9 +4,11 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Any;
+use crate::stdio::Stdio;
 use crate::task::ExitStatus;
 use crate::{
-    ContainerId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, Result, SnapshotKey, Timestamp,
+    ContainerId, CursorId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, Result, SnapshotKey,
+    Timestamp,
 };
 
 /// Position in the event log: dense, starting at 1, monotone over restarts (I5).
@@ -64,7 +66,7 @@ pub enum Event {
     #[serde(rename = "/snapshot/remove")]
     SnapshotRemove { snapshotter: String, key: SnapshotKey },
     #[serde(rename = "/tasks/create")]
-    TaskCreate { container_id: ContainerId, bundle: String, pid: u32 },
+    TaskCreate { container_id: ContainerId, bundle: String, pid: u32, io: Stdio },
     #[serde(rename = "/tasks/start")]
     TaskStart { container_id: ContainerId, pid: u32 },
     #[serde(rename = "/tasks/oom")]
@@ -93,6 +95,10 @@ pub enum Event {
     /// Its policy starts it no more.
     #[serde(rename = "/containers/given-up")]
     ContainerGivenUp { id: ContainerId, count: u32, cause: String },
+    /// Published elsewhere, at this time, and passed on by a client (EVT-1, EVT-4). The record's own time is that of its coming, so that times grow
+    /// with positions.
+    #[serde(rename = "forwarded")]
+    Forwarded { topic: String, payload: Any, published_at: Timestamp },
 }
 
 impl Event {
@@ -123,9 +129,9 @@ impl Event {
             Self::TaskPaused { .. } => "/tasks/paused",
             Self::TaskResumed { .. } => "/tasks/resumed",
             Self::TaskCheckpointed { .. } => "/tasks/checkpointed",
-            Self::Custom { topic, .. } => topic,
             Self::ContainerRelaunched { .. } => "/containers/relaunched",
             Self::ContainerGivenUp { .. } => "/containers/given-up",
+            Self::Custom { topic, .. } | Self::Forwarded { topic, .. } => topic,
         }
     }
 }
@@ -155,6 +161,58 @@ pub fn validate_custom_topic(topic: &str) -> Result<()> {
         Some(own) => Err(Error::invalid_argument(format!("topic {topic:?}: {own} is the daemon's own"))
             .with_hint("publish under a first word of your own, such as /mine/…")),
     }
+}
+
+/// Largest payload of an event that a client publishes, in bytes with its type.
+pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
+
+/// EVT-3: what a client may publish.
+///
+/// # Errors
+/// InvalidArgument.
+pub fn validate_published(topic: &str, payload: &Any) -> Result<()> {
+    validate_custom_topic(topic)?;
+    validate_payload(topic, payload)
+}
+
+/// EVT-4: what a client may pass on: also what another daemon says about its own things. It is delivered as forwarded, so that nobody takes it for this daemon's.
+///
+/// # Errors
+/// InvalidArgument.
+pub fn validate_forwarded(topic: &str, payload: &Any, published_at: Timestamp) -> Result<()> {
+    validate_topic(topic)?;
+    validate_payload(topic, payload)?;
+    if published_at.0 == 0 {
+        return Err(Error::invalid_argument(format!("topic {topic:?}: the event has no time"))
+            .with_hint("pass on the time at which it was published, in nanoseconds since 1970"));
+    }
+    Ok(())
+}
+
+fn validate_payload(topic: &str, payload: &Any) -> Result<()> {
+    let bytes = payload.type_url.len() + payload.value.len();
+    if bytes > PAYLOAD_BYTES_MAX {
+        return Err(Error::invalid_argument(format!(
+            "topic {topic:?}: the payload has {bytes} bytes, at most {PAYLOAD_BYTES_MAX} are allowed"
+        ))
+        .with_hint("store the bytes as content and publish their digest"));
+    }
+    Ok(())
+}
+
+/// A named place in the event log, kept for a subscriber between its lives and the daemon's.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct CursorRecord {
+    /// Reads this namespace's events alone; `None`: those of all.
+    pub namespace: Option<NamespaceName>,
+    /// Its id, unique in its namespace, or among those of all.
+    pub id: CursorId,
+    /// Everything up to here is acknowledged; the next subscription begins behind it.
+    pub position: EventSequence,
+    /// Set by the daemon.
+    pub created_at: Timestamp,
+    /// When it was last acknowledged.
+    pub updated_at: Timestamp,
 }
 
 /// Which events are wanted: all three must agree.

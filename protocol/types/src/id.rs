@@ -148,6 +148,10 @@ string_id!(
     SocketId, |text| check_identifier("socket id", text)
 );
 string_id!(
+    /// A named cursor of a subscriber to events (ID-1).
+    CursorId, |text| check_identifier("cursor", text)
+);
+string_id!(
     /// A lease (LSE-1).
     LeaseId, |text| check_name("lease id", text)
 );

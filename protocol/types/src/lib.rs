@@ -37,7 +37,8 @@ pub mod user_namespace;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{
-    ContainerId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey, SocketId,
+    ContainerId, CursorId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey,
+    SocketId,
 };
 pub use labels::Labels;
 pub use time::Timestamp;

@@ -130,12 +130,16 @@ fn times_in_the_event_log_never_go_back() {
 
 #[test]
 fn evt_retention_drops_the_oldest_in_small_steps() {
-    let mut heads = Heads { event: EVENTS_KEPT_MAX + 100, event_oldest: 1, ..Heads::default() };
+    let mut heads = Heads { event: 1100, event_oldest: 1, ..Heads::default() };
+    let keep_from = Retention { events_max: 1000, age_max: None }.keep_from(heads.event);
     let mut writes = Vec::new();
-    trim(&mut heads, &mut writes);
-    assert_eq!((heads.event_oldest, writes.len() as u64), (1 + TRIM_STEP_MAX, TRIM_STEP_MAX));
-    trim(&mut heads, &mut writes);
-    trim(&mut heads, &mut writes);
+    let mut trim = || retention::trim(&mut heads, &mut writes, keep_from, TRIM_STEP_MAX);
+    trim();
+    trim();
+    trim();
+    let mut first = (Heads { event_oldest: 1, ..Heads::default() }, Vec::new());
+    retention::trim(&mut first.0, &mut first.1, keep_from, TRIM_STEP_MAX);
+    assert_eq!((first.0.event_oldest, first.1.len() as u64), (1 + TRIM_STEP_MAX, TRIM_STEP_MAX));
     assert_eq!((heads.event_oldest, writes.len()), (101, 100));
 }
 
@@ -187,4 +191,23 @@ fn a_riding_batch_goes_alone_when_nothing_comes_and_with_the_close() {
     store.ride(put("last")).expect("queues");
     store.close();
     assert_eq!(names(backend.after_power_cut()), ["alone", "last"]);
+}
+
+/// EVT-11: the original publishes after it has stored, and one can fail without the other. Here they are one commit.
+#[tokio::test]
+async fn evt_11_a_row_and_its_event_are_there_together_or_not_at_all() {
+    let faults = [Fault::BeforeWrite, Fault::BeforeSync, Fault::AfterSync];
+    for (first, second) in faults.into_iter().flat_map(|first| faults.map(|second| (first, second))) {
+        let backend = Arc::new(Memory::default());
+        let store = Store::over(backend.clone()).expect("opens");
+        backend.inject([first, second]);
+        let told = store.commit(put("row")).await;
+        for left in [backend.after_crash(), backend.after_power_cut()] {
+            let store = Store::over(Arc::new(left)).expect("opens");
+            let rows = store.scan::<NamespaceRecord>(&Key::all()).expect("scans").len();
+            let events = store.events_from(1, 10).expect("reads").events.len();
+            assert_eq!(rows, events, "{first:?} {second:?}");
+            assert!(told.is_err() || rows == 1, "{first:?} {second:?}: told success");
+        }
+    }
 }

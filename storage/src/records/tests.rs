@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use bosun_types::access::{Access, AuditRecord, AuditResult, SocketRecord};
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
 use bosun_types::content::{ContentRecord, Descriptor};
-use bosun_types::event::{Event, EventRecord};
+use bosun_types::event::{CursorRecord, Event, EventRecord};
 use bosun_types::image::ImageRecord;
 use bosun_types::lease::{LeaseEntry, LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
@@ -26,8 +26,8 @@ use bosun_types::task::{
 };
 use bosun_types::transfer::{ObjectRequest, Platforms, PullRequest, PushRequest};
 use bosun_types::{
-    ContainerId, Digest, Error, ExecId, ImageName, Labels, LeaseId, NamespaceName, OperationId, SnapshotKey,
-    SocketId, Timestamp,
+    ContainerId, CursorId, Digest, Error, ExecId, ImageName, Labels, LeaseId, NamespaceName, OperationId,
+    SnapshotKey, SocketId, Timestamp,
 };
 
 use crate::codec;
@@ -408,7 +408,7 @@ fn events() -> Vec<Event> {
         Event::SnapshotPrepare { snapshotter: snapshotter(), key: key.clone(), parent: None },
         Event::SnapshotCommit { snapshotter: snapshotter(), key: key.clone(), name: key.clone() },
         Event::SnapshotRemove { snapshotter: snapshotter(), key },
-        Event::TaskCreate { container_id: id.clone(), bundle: "/run/b".to_owned(), pid: 7 },
+        Event::TaskCreate { container_id: id.clone(), bundle: "/run/b".to_owned(), pid: 7, io: stdio() },
         Event::TaskStart { container_id: id.clone(), pid: 7 },
         Event::TaskOom { container_id: id.clone() },
         Event::TaskExit { container_id: id.clone(), id: "shell".to_owned(), pid: 7, exit: code() },
@@ -423,6 +423,11 @@ fn events() -> Vec<Event> {
         Event::Custom {
             topic: "/custom/topic".to_owned(),
             payload: Any { type_url: "t".to_owned(), value: vec![1] },
+        },
+        Event::Forwarded {
+            topic: "/forwarded/topic".to_owned(),
+            payload: Any { type_url: "t".to_owned(), value: vec![1] },
+            published_at: CHANGED,
         },
     ]
 }
@@ -439,6 +444,12 @@ fn released_bytes_are_written_and_read_as_they_were() {
     for (event, sequence) in events().into_iter().zip(1_000_000..) {
         let topic = event.topic().to_owned();
         samples.add(&topic, &EventRecord { sequence, at: MADE, namespace: namespace(), event });
+    }
+    for namespace in [None, Some(namespace())] {
+        let id = CursorId::new("backup").expect("good");
+        let name = namespace.as_ref().map_or("cursor of all", |_| "cursor");
+        let record = CursorRecord { namespace, id, position: 7, created_at: MADE, updated_at: CHANGED };
+        samples.add(name, &record);
     }
     let text = samples.0.iter().fold(String::new(), |mut text, (name, bytes)| {
         let hex = bytes.iter().fold(String::new(), |mut hex, byte| {

@@ -5,4 +5,5 @@ mod calls;
 mod content;
 mod hostile;
 mod pipelining;
+mod records;
 mod support;
