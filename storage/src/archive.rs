@@ -17,6 +17,7 @@ pub(crate) mod path;
 mod pax;
 pub(crate) mod reader;
 pub(crate) mod root;
+mod sparse;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -104,7 +105,7 @@ impl Default for UnpackOptions {
 pub struct UnpackReport {
     /// Entries in the archive, whiteouts included.
     pub entries: u64,
-    /// Bytes of file contents written.
+    /// Bytes of file contents that the archive held.
     pub bytes: u64,
     /// Whiteouts and opaque marks.
     pub whiteouts: u64,

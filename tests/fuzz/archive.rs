@@ -30,7 +30,10 @@ const TAR_WORDS: &[&str] = &[
     "mtime=-1.5",
     "SCHILY.xattr.user.a=",
     "SCHILY.xattr.trusted.overlay.opaque=y",
-    "GNU.sparse.major=1",
+    "22 GNU.sparse.major=1\n",
+    "GNU.sparse.realsize=",
+    "GNU.sparse.map=0,1,4096,1",
+    "1\n0\n512\n",
     "11 path=a/b\n",
     "\0\0\0\0\0\0\0\0",
 ];
@@ -49,6 +52,19 @@ fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a folder")
+}
+
+/// Holes cost an archive nothing: what they make of a file is not read here.
+const COMPARED_BYTES_MAX: u64 = 16 << 20;
+
+/// Of all files, holes included.
+fn apparent_bytes(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).expect("lists").map(|entry| entry.expect("lists"));
+    let bytes = entries.map(|entry| match entry.metadata().expect("is there") {
+        metadata if metadata.is_dir() => apparent_bytes(&entry.path()),
+        metadata => metadata.len(),
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 #[test]
@@ -73,7 +89,7 @@ fn a_layer_archive_never_panics_never_leaves_its_root_and_what_it_makes_can_be_a
         let unpacked = unpack(input, &root, &UnpackOptions { whiteouts, ..UnpackOptions::default() });
         assert_eq!(std::fs::read(&secret).expect("is there"), b"untouched");
         assert_eq!(std::fs::read_dir(world.path()).expect("lists").count(), 2, "nothing beside the root");
-        if unpacked.is_ok() {
+        if unpacked.is_ok() && apparent_bytes(&root) < COMPARED_BYTES_MAX {
             let source = if removes { Source::trees(None, &root) } else { Source::overlay(&root) };
             match compare(source.expect("opens"), Compression::None, io::sink(), &|_| Ok(())) {
                 // Through links a tree can come out deeper than any archive can say.

@@ -1,9 +1,12 @@
 //! PAX records and GNU long names: what they say about the next entry.
 
 use super::Limits;
+use super::sparse::PaxSparse;
 
 /// The key prefix of extended attributes. The original wrote a misspelt one (MNT-9): both are read.
 const XATTR_PREFIXES: [&[u8]; 2] = [b"SCHILY.xattr.", b"SCHILY.xattrs."];
+/// The key prefix of what GNU says of files with holes.
+const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
 /// Most extended attributes of one entry.
 const XATTRS_MAX: usize = 1024;
 
@@ -17,6 +20,8 @@ pub(super) struct Extensions {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<(i64, i64)>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// It has holes.
+    pub(super) sparse: Option<PaxSparse>,
     seen_pax: bool,
     seen_gnu_path: bool,
     seen_gnu_link: bool,
@@ -53,9 +58,12 @@ impl Extensions {
             b"uid" => self.uid = Some(number()?),
             b"gid" => self.gid = Some(number()?),
             b"mtime" => self.mtime = Some(parse_time(value).ok_or("PAX mtime is malformed")?),
-            _ if key.starts_with(b"GNU.sparse.") => return Err("sparse files are not supported".to_owned()),
+            b"GNU.sparse.name" => self.sparse.get_or_insert_default().path = Some(text(value)?),
             _ => {
-                if let Some(name) = XATTR_PREFIXES.iter().find_map(|prefix| key.strip_prefix(*prefix)) {
+                if let Some(key) = key.strip_prefix(SPARSE_PREFIX) {
+                    self.sparse.get_or_insert_default().record(key, value)?;
+                } else if let Some(name) = XATTR_PREFIXES.iter().find_map(|prefix| key.strip_prefix(*prefix))
+                {
                     self.xattr(name, value, limits)?;
                 }
             }

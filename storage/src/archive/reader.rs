@@ -11,6 +11,7 @@ use tar::{EntryType, Header};
 
 use super::path::shown;
 use super::pax::Extensions;
+use super::sparse::{DataMap, Map, Parts, PaxMap, Places};
 use super::{ArchiveError, Limits, Result};
 
 /// Tar's unit of everything, in bytes.
@@ -36,7 +37,10 @@ pub(crate) struct Entry {
     pub(crate) path: Vec<u8>,
     pub(crate) link: Vec<u8>,
     pub(crate) kind: Kind,
+    /// Of the file. The archive holds fewer bytes of one with holes.
     pub(crate) size: u64,
+    /// It has holes: its bytes are to be read with [`TarReader::piece`].
+    pub(crate) sparse: bool,
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -54,6 +58,7 @@ impl Entry {
             link: Vec::new(),
             kind,
             size: 0,
+            sparse: false,
             mode: 0,
             uid: 0,
             gid: 0,
@@ -74,12 +79,14 @@ pub(crate) struct TarReader<R> {
     remaining: u64,
     /// Zero bytes that follow them.
     padding: u64,
+    /// Where in the file they belong.
+    places: Places,
     ended: bool,
 }
 
 impl<R: BufRead> TarReader<R> {
     pub(crate) fn new(source: R, limits: Limits) -> Self {
-        Self { source, limits, count: 0, remaining: 0, padding: 0, ended: false }
+        Self { source, limits, count: 0, remaining: 0, padding: 0, places: Places::dense(), ended: false }
     }
 
     /// Headers read so far.
@@ -120,8 +127,11 @@ impl<R: BufRead> TarReader<R> {
         }
     }
 
-    fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry> {
-        let path = match extensions.path {
+    fn entry(&mut self, header: &Header, mut extensions: Extensions) -> Result<Entry> {
+        let pax_sparse = extensions.sparse.take();
+        // GNU tar puts the true name here, and one for readers that do not know sparse files where names are.
+        let sparse_path = pax_sparse.as_ref().and_then(|sparse| sparse.path.clone());
+        let path = match sparse_path.or_else(|| extensions.path.take()) {
             Some(path) => path,
             None => header.path_bytes().into_owned(),
         };
@@ -163,15 +173,86 @@ impl<R: BufRead> TarReader<R> {
             Some(link) => link,
             None => header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default(),
         };
-        self.begin_data(size)?;
-        Ok(Entry { path, link, kind, size, mode, uid, gid, mtime, device, xattrs: extensions.xattrs })
+        let map = match pax_sparse {
+            Some(_) if kind != Kind::Regular || header.entry_type() == EntryType::GNUSparse => {
+                return Err(self.malformed("holes in what is no ordinary file"));
+            }
+            Some(sparse) => {
+                let map = sparse.finish().map_err(|why| self.malformed(why))?;
+                self.begin_data(size)?;
+                match map {
+                    PaxMap::Here(map) => Some(map),
+                    PaxMap::InData(size) => Some(self.data_map(size)?),
+                }
+            }
+            None if header.entry_type() == EntryType::GNUSparse => {
+                let map = self.old_gnu_map(header)?;
+                self.begin_data(size)?;
+                Some(map)
+            }
+            None => {
+                self.begin_data(size)?;
+                None
+            }
+        };
+        let sparse = map.is_some();
+        let size = match map {
+            None => size,
+            Some(map) => {
+                if map.stored() != self.remaining {
+                    return Err(self.malformed("the map of a sparse file does not fit its data"));
+                }
+                let size = map.size;
+                self.places = Places::of(map);
+                size
+            }
+        };
+        let xattrs = extensions.xattrs;
+        Ok(Entry { path, link, kind, size, sparse, mode, uid, gid, mtime, device, xattrs })
+    }
+
+    /// The map in the header and in the blocks that follow it.
+    fn old_gnu_map(&mut self, header: &Header) -> Result<Map> {
+        let gnu = header.as_gnu().ok_or_else(|| self.malformed("a sparse file of an unknown kind"))?;
+        let size = gnu.real_size().map_err(|_| self.malformed("unreadable size"))?;
+        let mut parts = Parts::default();
+        parts.old_gnu(&gnu.sparse).map_err(|why| self.malformed(why))?;
+        let mut goes_on = gnu.is_extended();
+        while goes_on {
+            let block = self.block()?.ok_or(ArchiveError::Truncated { entry: self.count })?;
+            let mut more = tar::GnuExtSparseHeader::new();
+            more.as_mut_bytes().copy_from_slice(block.as_bytes());
+            parts.old_gnu(more.sparse()).map_err(|why| self.malformed(why))?;
+            goes_on = more.is_extended();
+        }
+        parts.finish(size).map_err(|why| self.malformed(why))
+    }
+
+    /// The map in front of the data, which it fills up to a block.
+    fn data_map(&mut self, size: u64) -> Result<Map> {
+        let (mut map, mut read, mut whole) = (DataMap::default(), 0_u64, false);
+        while !whole || !read.is_multiple_of(BLOCK_BYTES) {
+            if read == self.limits.header_bytes_max {
+                let max = self.limits.header_bytes_max;
+                return Err(self.malformed(format!("the map of a sparse file is longer than {max} bytes")));
+            }
+            let Some(&[byte, ..]) = self.chunk()? else {
+                return Err(self.malformed("the map of a sparse file has no end"));
+            };
+            self.consume(1);
+            read += 1;
+            if !whole {
+                whole = map.byte(byte).map_err(|why| self.malformed(why))?;
+            }
+        }
+        map.finish(size).map_err(|why| self.malformed(why))
     }
 
     fn kind(&self, header: &Header, path: &[u8]) -> Result<Kind> {
         let kind = match header.entry_type() {
             // Before POSIX a directory was a file whose name ends in a slash.
             EntryType::Regular if path.ends_with(b"/") && header.as_bytes()[156] == 0 => Kind::Directory,
-            EntryType::Regular | EntryType::Continuous => Kind::Regular,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::Regular,
             EntryType::Link => Kind::HardLink,
             EntryType::Symlink => Kind::Symlink,
             EntryType::Char => Kind::Character,
@@ -179,13 +260,9 @@ impl<R: BufRead> TarReader<R> {
             EntryType::Directory => Kind::Directory,
             EntryType::Fifo => Kind::Fifo,
             other => {
-                let what = match other {
-                    EntryType::GNUSparse => "sparse files are".to_owned(),
-                    _ => format!("entries of type {:?} are", char::from(other.as_byte())),
-                };
                 return Err(ArchiveError::Refused {
                     path: shown(path),
-                    why: format!("{what} not supported"),
+                    why: format!("entries of type {:?} are not supported", char::from(other.as_byte())),
                 });
             }
         };
@@ -216,6 +293,7 @@ impl<R: BufRead> TarReader<R> {
             return Err(self.malformed("impossible size"));
         }
         self.remaining = size;
+        self.places = Places::dense();
         self.padding = (BLOCK_BYTES - size % BLOCK_BYTES) % BLOCK_BYTES;
         Ok(())
     }
@@ -290,9 +368,16 @@ impl<R: BufRead> TarReader<R> {
         Ok(Some(&chunk[..chunk.len().min(limit)]))
     }
 
+    /// As [`Self::chunk`], with the position in the file at which it belongs.
+    pub(crate) fn piece(&mut self) -> Result<Option<(u64, &[u8])>> {
+        let (at, left) = (self.places.at, usize::try_from(self.places.left).unwrap_or(usize::MAX));
+        Ok(self.chunk()?.map(|chunk| (at, &chunk[..chunk.len().min(left)])))
+    }
+
     pub(crate) fn consume(&mut self, length: usize) {
         self.source.consume(length);
         self.remaining -= length as u64;
+        self.places.advance(length as u64);
     }
 
     fn skip_data(&mut self) -> Result<()> {

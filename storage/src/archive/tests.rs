@@ -13,6 +13,7 @@ use super::*;
 mod corpus;
 mod differential;
 mod hostile;
+mod sparse;
 mod whiteouts;
 
 /// Raw archives: what an honest writer would not write.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{BufRead, Write as _};
+use std::io::BufRead;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use super::path::{CleanPath, c_string, shown};
 use super::reader::{Entry, Kind, TarReader};
 use super::root::{Root, file_type, is_whiteout, open_child_directory};
+use super::sparse::HoleyFile;
 use super::{ArchiveError, Result, UnpackOptions, UnpackReport, Whiteouts, metadata, tree, whiteout};
 
 /// Parent directories kept open. Archives come in the order of a walk, so few are enough.
@@ -169,17 +170,15 @@ impl<'a> Unpacker<'a> {
         let (fd, _) = self.create(parent, path, || {
             openat(&parent.fd, name.as_c_str(), flags, Mode::from_bits_truncate(0o600))
         })?;
-        let mut file = std::fs::File::from(fd);
-        while let Some(chunk) = reader.chunk()? {
-            let length = chunk.len();
-            file.write_all(chunk).map_err(|source| ArchiveError::Write {
-                doing: "write",
-                path: shown(path.as_bytes()),
-                source,
-            })?;
+        let file = std::fs::File::from(fd);
+        let mut contents = HoleyFile::new(&file);
+        while let Some((at, piece)) = reader.piece()? {
+            let length = piece.len();
+            contents.put(at, piece).map_err(failed_io("write", path.as_bytes()))?;
             reader.consume(length);
+            self.report.bytes += length as u64;
         }
-        self.report.bytes += entry.size;
+        contents.finish(entry.size).map_err(failed_io("write", path.as_bytes()))?;
         self.report.xattrs_skipped += metadata::apply(file.as_fd(), entry, self.options.owners)
             .and_then(|skipped| metadata::set_times(file.as_fd(), entry.mtime).map(|()| skipped))
             .map_err(failed_io("set the metadata of", path.as_bytes()))?;

@@ -149,6 +149,7 @@ impl Node {
             link: facts.link.clone(),
             kind,
             size: facts.size,
+            sparse: false,
             mode: facts.mode & 0o7777,
             uid: facts.uid,
             gid: facts.gid,

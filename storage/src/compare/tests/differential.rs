@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::forest::{Random, change, grow, picture};
+use super::forest::{Random, assert_as_sparse, change, grow, picture};
 use super::*;
 
 /// Trees of an ordinary run.
@@ -102,6 +102,19 @@ fn by_peer(command: &str, layer: &[u8], target: &Path) -> bool {
     !missing
 }
 
+/// The whole tree as GNU tar packs it with its maps of holes, unpacked by us.
+fn apply_by_tar_of_sparse_files(tree: &Path, target: &Path) {
+    let output = Command::new("tar")
+        .args(["--create", "--sparse", "--format=posix", "--numeric-owner", "--xattrs", "--xattrs-include=*"])
+        .args(["--file", "-", "--directory"])
+        .arg(tree)
+        .arg(".")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    apply(&output.stdout, target, Whiteouts::Remove);
+}
+
 const GNU_TAR: &str = "tar --extract --numeric-owner --same-owner --preserve-permissions --xattrs --xattrs-include='*' \
      --warning=no-timestamp --exclude='.wh.*' --file \"$1\" --directory \"$2\"";
 const BSDTAR: &str =
@@ -119,6 +132,7 @@ fn two_trees_a_layer_and_whoever_unpacks_it() {
         let ours = copy_of(lower.path());
         apply(&layer, ours.path(), Whiteouts::Remove);
         assert_same("ours, on a copy", ours.path(), &expected);
+        assert_as_sparse("ours, on a copy", ours.path(), upper.path());
         // What is left to say after that is nothing.
         let (again, compared) = layer_of(Source::trees(Some(upper.path()), ours.path()).unwrap());
         assert_eq!(compared.report.entries, 0, "{:?}", names(&again));
@@ -127,6 +141,14 @@ fn two_trees_a_layer_and_whoever_unpacks_it() {
         assert_same("GNU tar", gnu.path(), &expected);
         let (whole, _) = layer_of(Source::trees(None, upper.path()).unwrap());
         let bsd = directory();
+        let sparsely = directory();
+        apply_by_tar_of_sparse_files(upper.path(), sparsely.path());
+        let (got, is_file) = (picture(sparsely.path()), |text: &String| text.starts_with("100"));
+        for (path, text) in expected.iter().filter(|(_, text)| is_file(text)) {
+            // GNU tar packs no links to devices.
+            assert_eq!(got.get(path), Some(text), "GNU tar's sparse files, unpacked by us: {path:?}");
+        }
+        assert_as_sparse("GNU tar's sparse files, unpacked by us", sparsely.path(), upper.path());
         if by_peer(BSDTAR, &whole, bsd.path()) {
             // Into directories that are there it unpacks with their times wrong, so only whole trees.
             assert_same("bsdtar", bsd.path(), &expected);

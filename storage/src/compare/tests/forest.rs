@@ -107,8 +107,11 @@ fn create(root: &Path, random: &mut Random) {
         }
         8 => {
             let file = fs::File::create(&path).unwrap();
-            file.set_len(1 << 20).unwrap();
-            file.write_all_at(b"island", random.below(1 << 19)).unwrap();
+            file.set_len(1 << (12 + random.below(12))).unwrap();
+            let size = file.metadata().unwrap().len();
+            for _ in 0..random.below(4) {
+                file.write_all_at(b"island", random.below(size)).unwrap();
+            }
         }
         _ => {
             let source = random.pick(&links);
@@ -198,6 +201,19 @@ pub(super) fn change(root: &Path, random: &mut Random, count: u64) {
             _ if path != root => adorn(&path, random),
             _ => {}
         }
+    }
+}
+
+/// No file of one tree takes more of the disk than the same file of the other: holes are still holes.
+pub(super) fn assert_as_sparse(what: &str, got: &Path, expected: &Path) {
+    for path in paths(expected).into_iter().skip(1) {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if !metadata.is_file() {
+            continue;
+        }
+        let there = fs::symlink_metadata(got.join(path.strip_prefix(expected).unwrap())).unwrap();
+        let (blocks, most) = (there.blocks(), metadata.blocks());
+        assert!(blocks <= most, "{what}: {} takes {blocks} blocks, not {most}", path.display());
     }
 }
 

@@ -138,6 +138,9 @@ impl<'a> Intake<'a> {
         entry: &Entry,
         tar: &mut TarReader<R>,
     ) -> Result<(), ImportError> {
+        if entry.sparse {
+            return Err(invalid(format!("{} is a sparse file", shown(path))));
+        }
         let document = match path {
             b"index.json" => Some((&mut self.archive.index, "index.json")),
             b"manifest.json" => Some((&mut self.archive.docker, "manifest.json")),

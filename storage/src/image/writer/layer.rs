@@ -168,6 +168,7 @@ impl LayerBuilder {
             link: link.as_bytes().to_vec(),
             kind,
             size: data.len() as u64,
+            sparse: false,
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,

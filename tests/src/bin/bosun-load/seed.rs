@@ -9,6 +9,7 @@ use bosun_storage::content::ContentStore;
 use bosun_storage::snapshotter::{Overlay, Snapshotter as _};
 use bosun_storage::store::{Store, StoreOptions};
 use bosun_types::content::ContentRecord;
+use bosun_types::namespace::NamespaceRecord;
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::{Digest, Labels, NamespaceName, SnapshotKey, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +24,9 @@ pub async fn seed(root: &Path, blobs: u64, snapshots: u64) -> anyhow::Result<()>
     let files = root.join("content/blobs/sha256");
     let overlay = Overlay::open(&root.join("snapshots/overlayfs"))?;
     let mut batch = Batch::new();
+    // A collection looks into the namespaces that there are.
+    let (name, now) = (NamespaceName::default_name(), Timestamp::now());
+    batch.put(&NamespaceRecord { name, labels: Labels::new(), created_at: now, updated_at: now });
     for number in 0..blobs + snapshots {
         if number < blobs {
             batch.put(&blob(&files, number)?);
