@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 /// The schema files; `src/generated.rs` includes one module for each.
-const NOUNS: [&str; 13] = [
+const NOUNS: [&str; 14] = [
     "access",
     "common",
     "container",
@@ -13,6 +13,7 @@ const NOUNS: [&str; 13] = [
     "daemon",
     "event",
     "gc",
+    "group",
     "image",
     "lease",
     "namespace",

@@ -411,6 +411,10 @@ async fn delete(
         ))
         .with_hint(format!("`bosun rm --force {id}` ends it first")));
     }
+    if let Some(group) = crate::group::of_container(core, &namespace, &id) {
+        return Err(Error::failed_precondition(format!("container {id} is in group {group}"))
+            .with_hint(format!("`bosun group rm {group}` first")));
+    }
     relaunch::retire(core, &namespace, &id).await?;
     let (node, of) = (namespace.clone(), id.clone());
     let deleted = delete_retired(core, namespace, record, options).await;

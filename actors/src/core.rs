@@ -55,6 +55,8 @@ pub struct Core {
     pub gc: crate::gc::Gc,
     /// Transfers under way and those that ended lately.
     pub transfers: crate::transfers::Running,
+    /// Which group a container is in.
+    pub memberships: crate::group::Memberships,
     /// Git revision; empty when unknown.
     pub revision: String,
 }

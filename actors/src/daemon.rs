@@ -85,6 +85,7 @@ impl Daemon {
             .collect();
         let core: Shared = Arc::new(Core {
             life: Life::begin(&options.store),
+            memberships: crate::group::Memberships::read(&options.store),
             runtime: tokio::runtime::Handle::current(),
             store: options.store,
             content: options.content,
@@ -172,7 +173,9 @@ impl Daemon {
 
     /// The live supervision tree.
     pub async fn tree(&self) -> Result<TreeNode> {
-        self.root.tree().await
+        let mut root = self.root.tree().await?;
+        crate::tree::annotate(&self.core, &mut root)?;
+        Ok(root)
     }
 
     /// Tries a parked actor again.
@@ -213,6 +216,11 @@ impl Daemon {
     /// Operations that are under way or parked.
     pub async fn operations(&self) -> Result<Vec<OperationRecord>> {
         Ok(self.core.store.scan(&Key::all())?)
+    }
+
+    /// Closes a parked operation without doing anything more for it. FailedPrecondition unless it is parked.
+    pub async fn forget_operation(&self, id: OperationId) -> Result<()> {
+        recovery::forget(&self.core, id).await
     }
 
     /// Tries a parked operation again.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bosun_types::{ContainerId, Error, NamespaceName, Result};
+use bosun_types::{ContainerId, Error, GroupName, NamespaceName, Result};
 use ractor::{ActorCell, ActorRef, Message};
 
 use crate::supervisor::Waiting;
@@ -22,6 +22,8 @@ pub enum Name {
     Task(NamespaceName, ContainerId),
     /// A container's restart policy.
     Relaunch(NamespaceName, ContainerId),
+    /// A group of containers.
+    Group(NamespaceName, GroupName),
     /// A supervisor, by the path of its names.
     Supervisor(String),
 }

@@ -15,6 +15,7 @@ mod diff;
 pub mod directory;
 pub mod events;
 pub mod gc;
+pub mod group;
 pub mod host;
 pub mod images;
 pub mod leases;

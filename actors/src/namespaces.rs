@@ -8,6 +8,7 @@ use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
 use bosun_types::event::{CursorRecord, Event};
 use bosun_types::gc::{Chain, Object};
+use bosun_types::group::GroupRecord;
 use bosun_types::image::ImageRecord;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::relaunch::RelaunchInfo;
@@ -20,6 +21,7 @@ use crate::content::ContentHandle;
 use crate::core::{Core, Shared};
 use crate::directory::Name;
 use crate::events::EventsHandle;
+use crate::group::GroupsHandle;
 use crate::images::ImagesHandle;
 use crate::leases::LeasesHandle;
 use crate::snapshots::SnapshotsHandle;
@@ -102,6 +104,11 @@ impl NamespaceHandle {
         SnapshotsHandle::new(self.core.clone(), self.name.clone(), self.lease.clone(), snapshotter)
     }
 
+    /// Its groups of containers.
+    pub fn groups(&self) -> GroupsHandle {
+        GroupsHandle::new(self.core.clone(), self.name.clone())
+    }
+
     /// The restart policy of each container that has one.
     pub async fn relaunches(&self) -> Result<Vec<RelaunchInfo>> {
         crate::relaunch::list(&self.core, &self.name)
@@ -180,6 +187,7 @@ pub(crate) async fn delete(core: &Shared, name: NamespaceName) -> Result<()> {
             ("blobs", core.store.scan::<ContentRecord>(&within)?.len()),
             ("containers", core.store.scan::<ContainerRecord>(&within)?.len()),
             ("snapshots", core.store.scan::<SnapshotRecord>(&within)?.len()),
+            ("groups", core.store.scan::<GroupRecord>(&within)?.len()),
             ("sockets", SocketsHandle::new(core.clone()).of(&name)?.len()),
         ];
         let left: Vec<String> = held

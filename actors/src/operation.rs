@@ -89,8 +89,13 @@ pub static APPLY_LAYER: Plan = Plan { name: "apply_layer", steps: &["unpack"] };
 /// A container is started again.
 pub static RELAUNCH: Plan = Plan { name: "relaunch", steps: &["remove_task", "create_task", "start_task"] };
 
+/// A group starts a member.
+pub static START_MEMBER: Plan = Plan { name: "start_member", steps: &["start"] };
+/// A group stops a member.
+pub static STOP_MEMBER: Plan = Plan { name: "stop_member", steps: &["stop"] };
+
 /// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 17] {
+pub fn registry() -> [&'static Plan; 19] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -109,6 +114,8 @@ pub fn registry() -> [&'static Plan; 17] {
         &FETCH_OBJECT,
         &PUSH_OBJECT,
         &COLLECT,
+        &START_MEMBER,
+        &STOP_MEMBER,
     ]
 }
 

@@ -146,6 +146,28 @@ pub(crate) fn works_on(core: &Shared, task: &TaskRecord) -> bool {
     other_boot || open.iter().filter(taken_up).any(removes)
 }
 
+/// Closes a parked operation without doing anything more. A task that it was making goes with it: without its operation nobody could remove it. What lies
+/// about on the host is nobody's then, and removed at the daemon's next start.
+pub(crate) async fn forget(core: &Shared, id: OperationId) -> Result<()> {
+    let stored: Option<OperationRecord> = core.store.get(&key::operation(id))?;
+    let operation = stored.ok_or_else(|| Error::not_found(format!("operation {id}")))?;
+    if !matches!(operation.status, OperationStatus::Parked { .. }) {
+        let error = Error::failed_precondition(format!("operation {id} is not parked: it is under way"));
+        return Err(error.with_hint("what is under way ends by itself, or is parked"));
+    }
+    let mut batch = bosun_storage::batch::Batch::new();
+    batch.close_operation(id);
+    if let Intent::CreateTask { container, nonce } = &operation.intent {
+        let made = crate::task::record(core, &operation.namespace, container)?;
+        if made.is_some_and(|record| record.nonce == *nonce && record.phase == StoredPhase::Creating) {
+            batch.delete::<TaskRecord>(key::task(&operation.namespace, container));
+        }
+    }
+    core.commit(batch).await?;
+    tracing::warn!(operation = %id, kind = operation.intent.name(), "forgotten by a person");
+    Ok(())
+}
+
 /// Tries a parked operation again, with a clean count.
 pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
     let stored: Option<OperationRecord> = core.store.get(&key::operation(id))?;

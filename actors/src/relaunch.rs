@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
+use bosun_types::group::MemberName;
 use bosun_types::relaunch::{
-    RelaunchInfo, RelaunchRecord, RestartPolicy, STOP_TIMEOUT_MS, StopRequest, stopped_by_labels,
+    RelaunchInfo, RelaunchRecord, RestartPolicy, RestartWhen, STOP_TIMEOUT_MS, StopRequest, stopped_by_labels,
 };
 use bosun_types::task::ExitStatus;
 use bosun_types::{ContainerId, Error, Labels, NamespaceName, Result};
@@ -28,9 +29,10 @@ use ractor::{ActorRef, RpcReplyPort};
 use crate::ask::ask;
 use crate::core::{Core, Shared};
 use crate::directory::Name;
-use crate::{containers, tree};
+use crate::{containers, group, tree};
 
 pub(crate) use actor::spec;
+pub(crate) use decide::exceeds;
 
 /// Requests under way at one policy.
 const WAITING_MAX: usize = 256;
@@ -117,6 +119,7 @@ pub(crate) fn look(core: &Core, namespace: &NamespaceName, id: &ContainerId) {
         // It fails only when the actor has ended: the next one looks first of all.
         let _ = actor.send_message(RelaunchMessage::Look);
     }
+    group::look(core, namespace, &MemberName::Container(id.clone()));
 }
 
 async fn ask_it<R: Send + 'static>(
@@ -134,6 +137,10 @@ async fn ask_it<R: Send + 'static>(
 
 /// Before a person's signal or removal, where there is a policy: what follows is no failure.
 pub(crate) async fn mark(core: &Shared, namespace: &NamespaceName, id: &ContainerId) -> Result<()> {
+    if group::of_container(core, namespace, id).is_some() {
+        // Whoever kills a member sees its group at work; who wants it down stops it.
+        return Ok(());
+    }
     match find(core, namespace, id) {
         None => Ok(()),
         Some(_) => ask_it(core, namespace, id, RelaunchMessage::Mark, containers_deadline()).await,
@@ -210,6 +217,15 @@ impl Relauncher<'_> {
 
     pub(crate) async fn set_policy(&self, policy: RestartPolicy) -> Result<()> {
         policy.check()?;
+        if let Some(group) = group::of_container(self.core, self.namespace, self.id)
+            && policy.when != RestartWhen::No
+        {
+            let error = Error::failed_precondition(format!(
+                "container {} is in group {group}, which starts it again",
+                self.id
+            ));
+            return Err(error.with_hint("a container has a policy or a group"));
+        }
         self.ask(|reply| RelaunchMessage::SetPolicy(policy, reply), containers_deadline()).await
     }
 }

@@ -28,7 +28,7 @@ use futures::future::BoxFuture;
 use ractor::{ActorCell, ActorRef, RpcReplyPort};
 
 pub use actor::spawn;
-pub use decide::{Decision, Exit, Intensity, RestartType, Strategy, decide};
+pub use decide::{Decision, Exit, Intensity, RestartType, Strategy, counts, decide};
 
 /// Starts a child linked to the given supervisor, from what the closure captured: plain data, never a used-up resource.
 pub type Start = Arc<dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell>> + Send + Sync>;

@@ -4,18 +4,22 @@
 //! namespaces              dynamic
 //! └─ namespace <n>        rest_for_one
 //!     ├─ writer           creates and deletes containers
-//!     └─ containers       dynamic
-//!         └─ <container>  rest_for_one
-//!             ├─ writer   updates the record, makes the task
-//!             ├─ relaunch its restart policy, if it has one
-//!             └─ task     transient
+//!     ├─ containers       dynamic
+//!     │   └─ <container>  rest_for_one
+//!     │       ├─ writer   updates the record, makes the task
+//!     │       ├─ relaunch its restart policy, if it has one
+//!     │       └─ task     transient
+//!     └─ groups           dynamic: an actor a group
 //! ```
+
+mod annotate;
 
 use std::sync::Arc;
 
 use bosun_storage::key;
 use bosun_types::container::ContainerRecord;
-use bosun_types::{ContainerId, Error, ErrorClass, NamespaceName, Result};
+use bosun_types::group::GroupRecord;
+use bosun_types::{ContainerId, Error, ErrorClass, GroupName, NamespaceName, Result};
 use ractor::ActorRef;
 
 use crate::core::Shared;
@@ -23,7 +27,9 @@ use crate::directory::Name;
 use crate::supervisor::{
     ChildSpec, Flags, Intensity, RestartType, Strategy, Supervisor, SupervisorMessage, supervisor_spec,
 };
-use crate::{relaunch, task, writer};
+use crate::{group, relaunch, task, writer};
+
+pub(crate) use annotate::annotate;
 
 /// Path of the supervisor of all namespaces.
 pub(crate) const NAMESPACES: &str = "namespaces";
@@ -31,6 +37,10 @@ const TASK: &str = "task";
 
 fn containers_path(namespace: &NamespaceName) -> String {
     format!("{namespace}/containers")
+}
+
+fn groups_path(namespace: &NamespaceName) -> String {
+    format!("{namespace}/groups")
 }
 
 fn container_path(namespace: &NamespaceName, id: &ContainerId) -> String {
@@ -86,7 +96,11 @@ fn namespace_spec(core: &Shared, namespace: &NamespaceName) -> ChildSpec {
     };
     let (shared, name) = (core.clone(), namespace.clone());
     let children = Arc::new(move || {
-        vec![writer::spec(&shared, "writer", Name::Namespace(name.clone())), containers_spec(&shared, &name)]
+        vec![
+            writer::spec(&shared, "writer", Name::Namespace(name.clone())),
+            containers_spec(&shared, &name),
+            groups_spec(&shared, &name),
+        ]
     });
     registered(core, namespace.to_string(), supervisor_spec(flags, children))
 }
@@ -107,6 +121,37 @@ fn containers_spec(core: &Shared, namespace: &NamespaceName) -> ChildSpec {
         records.iter().map(|record| container_spec(&shared, &name, &record.id)).collect()
     });
     registered(core, containers_path(namespace), supervisor_spec(flags, children))
+}
+
+/// Behind the containers: a group looks at its members first of all.
+fn groups_spec(core: &Shared, namespace: &NamespaceName) -> ChildSpec {
+    let flags = Flags {
+        strategy: Strategy::OneForOne,
+        intensity: Intensity::new(5, 30),
+        dynamic: true,
+        name: "groups".to_owned(),
+    };
+    let (shared, name) = (core.clone(), namespace.clone());
+    let children = Arc::new(move || {
+        let records: Vec<GroupRecord> = shared.store.scan(&key::within(&name)).unwrap_or_else(|error| {
+            tracing::error!(%error, namespace = %name, "the groups cannot be read");
+            Vec::new()
+        });
+        records.iter().map(|record| group::spec(&shared, &name, &record.spec.name)).collect()
+    });
+    registered(core, groups_path(namespace), supervisor_spec(flags, children))
+}
+
+/// Hangs a group in.
+pub(crate) async fn start_group(core: &Shared, namespace: &NamespaceName, name: &GroupName) -> Result<()> {
+    supervisor(core, groups_path(namespace))?.start_child(group::spec(core, namespace, name)).await.map(drop)
+}
+
+/// Takes a group out.
+pub(crate) async fn stop_group(core: &Shared, namespace: &NamespaceName, name: &GroupName) -> Result<()> {
+    supervisor(core, groups_path(namespace))?.remove_child(name.as_str()).await?;
+    core.directory.remove(&Name::Group(namespace.clone(), name.clone()));
+    Ok(())
 }
 
 fn container_spec(core: &Shared, namespace: &NamespaceName, id: &ContainerId) -> ChildSpec {

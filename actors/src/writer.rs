@@ -14,6 +14,7 @@ use std::time::Duration;
 use bosun_types::{Error, Result};
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tracing::Instrument as _;
 
 use crate::ask::ask;
 use crate::core::Shared;
@@ -112,12 +113,15 @@ where
     }
     let permit = core.directory.admit(name, WAITING_MAX)?;
     let (answer, result) = tokio::sync::oneshot::channel();
+    let span = tracing::Span::current();
     let job: Job = Box::new(move |core| {
-        Box::pin(async move {
+        let done = async move {
             // The caller may be gone; the write is done all the same.
             let _ = answer.send(work(core).await);
             drop(permit);
-        })
+        };
+        // What it logs belongs to the call that asked for it.
+        Box::pin(done.instrument(span))
     });
     ask(&actor, |reply| WriterMessage::Write(job, reply), deadline).await?;
     result.await.unwrap_or_else(|_| {

@@ -7,6 +7,7 @@ mod content;
 mod events;
 mod filter;
 mod garbage;
+mod groups;
 mod lifecycle;
 mod process;
 mod registry;
@@ -23,6 +24,7 @@ pub use self::content::{Content, ContentCommand};
 pub use self::events::{CursorsCommand, Events, EventsCommand};
 pub use self::filter::Filter;
 pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
+pub use self::groups::{GroupCreate, Groups, GroupsCommand};
 pub use self::lifecycle::{Restart, Start, Stop};
 pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
 pub use self::registry::{Fetch, FetchObject, Pull, Push, PushObject, RegistryAccess, TransfersCommand};
@@ -121,6 +123,9 @@ pub enum Command {
     /// List snapshots; make a layer of one's changes, or fill one from a layer.
     #[command(alias = "snapshot")]
     Snapshots(Snapshots),
+    /// Supervise containers together.
+    #[command(alias = "groups")]
+    Group(Groups),
     /// List and manage namespaces.
     #[command(alias = "namespace", alias = "ns")]
     Namespaces(Namespaces),
@@ -138,6 +143,10 @@ pub enum Command {
     /// Ask the daemon about itself.
     #[command(subcommand)]
     Daemon(DaemonCommand),
+    /// Examine this host: what will not work, why, and what to do. Needs no daemon.
+    Doctor(Doctor),
+    /// Ask whether the daemon serves; exit code 0 when it does.
+    Health(Health),
     /// Show the versions of client and daemon.
     Version,
     /// Print a completion script: bash, zsh, fish, elvish or powershell.
@@ -361,6 +370,36 @@ pub enum OperationsCommand {
         /// Its number.
         id: u64,
     },
+    /// Close a parked one without doing anything more for it; what it left is removed when bosund starts again.
+    Forget {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// Examine the host.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun doctor\n  bosun doctor --quiet\n  bosun doctor --json --root /data/bosun\n\nEXIT CODE: 0 when all that bosun needs is there, warnings included; 1 when something is not."
+)]
+pub struct Doctor {
+    /// bosund's root directory [default: the daemon's, else /var/lib/bosun].
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub root: Option<PathBuf>,
+    /// Only what is not as it should be.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Ask for health.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun health\n  bosun health --wait 30 && bosun start web\n\nPrints serving, recovering (it serves; a few things are not known yet) or read-only. EXIT CODE: 0 for the first two."
+)]
+pub struct Health {
+    /// Seconds to wait until it serves.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u32,
 }
 
 /// Ask the daemon.

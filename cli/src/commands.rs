@@ -7,10 +7,13 @@ mod containers;
 mod content;
 mod content_transfer;
 mod daemon;
+mod doctor;
 mod events;
 mod exec;
 mod foreground;
 mod gc;
+mod groups;
+mod health;
 mod images;
 mod leases;
 mod lifecycle;
@@ -43,6 +46,10 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
             clap_mangen::generate_to(Arguments::command(), directory)?;
             return Ok(0);
         }
+        Command::Doctor(options) => {
+            return doctor::doctor(arguments.address.clone(), arguments.json, options).await;
+        }
+        Command::Health(options) => return health::health(&arguments, options).await,
         _ => {}
     }
     let context = Context::connect(&arguments).await?;
@@ -60,6 +67,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Save(options) => save::save(&context, &options).await,
         Command::Ps(options) => containers::ps(&context, &options).await,
         Command::Kill(options) => containers::kill(&context, &options).await,
+        Command::Group(options) => groups::groups(&context, options).await,
         Command::Start(options) => lifecycle::start(&context, &options).await,
         Command::Stop(options) => lifecycle::stop(&context, &options).await,
         Command::Restart(options) => lifecycle::restart(&context, &options).await,
@@ -84,7 +92,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Audit(options) => audit::audit(&context, &options).await,
         Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,
         Command::Version => daemon::version(&context).await,
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } | Command::Doctor(_) | Command::Health(_) => Ok(()),
     }
     .map(|()| 0)
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace};
+use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace, Version};
 use bosun_types::{ContainerId, Labels, LeaseId, NamespaceName, Timestamp};
 
 use crate::arguments::Arguments;
+use crate::output;
 
 /// How long a client waits for a daemon that is just starting.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -48,6 +49,9 @@ impl Context {
                 .and_then(|reach| reach.namespace)
                 .unwrap_or_else(NamespaceName::default_name),
         };
+        if let Some(skew) = skew(&client.version().await?) {
+            output::note(skew);
+        }
         Ok(Self { client, namespace_name, lease, json: arguments.json, fifo_directory })
     }
 
@@ -73,6 +77,23 @@ fn fifo_directory(address: &Path) -> PathBuf {
         return address.with_file_name("fifo");
     }
     std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+/// What to say when client and daemon are not of one release.
+fn skew(daemon: &Version) -> Option<String> {
+    let (ours, protocol) = (env!("CARGO_PKG_VERSION"), Version::client_protocol());
+    let theirs = &daemon.version;
+    if daemon.protocol < protocol {
+        return Some(format!(
+            "warning: bosund {theirs} is older than this bosun {ours}: some commands may not be known to it"
+        ));
+    }
+    if daemon.protocol > protocol {
+        return Some(format!(
+            "warning: bosund {theirs} is newer than this bosun {ours}: some of its answers may not be shown"
+        ));
+    }
+    (theirs != ours).then(|| format!("warning: this is bosun {ours}, and bosund is {theirs}"))
 }
 
 /// `KEY=VALUE` words to labels.
@@ -150,6 +171,19 @@ mod tests {
         for bad in ["", "m", "1.5g", "-1", "99999999999g"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_skew_of_versions_is_said_and_none_is_not() {
+        let daemon = |protocol, version: &str| Version {
+            protocol,
+            version: version.to_owned(),
+            revision: String::new(),
+        };
+        let ours = Version::client_protocol();
+        assert_eq!(skew(&daemon(ours, env!("CARGO_PKG_VERSION"))), None);
+        assert!(skew(&daemon(ours + 1, "9.0.0")).expect("said").contains("newer"));
+        assert!(skew(&daemon(ours.saturating_sub(1), "0.0.1")).expect("said").contains("0.0.1"));
     }
 
     #[test]

@@ -55,6 +55,10 @@ interface Bosun {
 
   collectGarbage @16 (dryRun :Bool) -> (error :Common.Error, collection :Gc.Collection);
   # Removes what nothing keeps, in all namespaces, now; answers when it is done. `dryRun`: says what it would remove.
+
+  forgetOperation @17 (id :UInt64) -> (error :Common.Error);
+  # Closes a parked operation without doing anything more for it; what it left on the host is removed when the daemon starts again. Errors:
+  # notFound, failedPrecondition unless it is parked.
 }
 
 struct DaemonStatus {

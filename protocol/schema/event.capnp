@@ -120,9 +120,11 @@ struct EventRecord {
   count @20 :UInt32;
   # containers/relaunched, containers/given-up: relaunches by the policy since a person started it last
   cause @21 :Text;
-  # containers/given-up
+  # containers/given-up, groups/restarting, groups/failed
   publishedAt @22 :Int64;
   # What was passed on by `forward`: when it was published. `at` is when it came.
   stdio @23 :Tasks.Stdio;
   # tasks/create
+  group @24 :Text;
+  # groups/*
 }

@@ -3,6 +3,7 @@
 
 using Common = import "common.capnp";
 using Containers = import "container.capnp";
+using Groups = import "group.capnp";
 using Images = import "image.capnp";
 using Transfers = import "transfer.capnp";
 using Content = import "content.capnp";
@@ -45,6 +46,8 @@ interface Namespace {
   why @11 (object :Gc.Object) -> (error :Common.Error, chains :List(Gc.Chain));
   # What keeps a blob or a snapshot: the shortest chain from each root, shortest first, at most a hundred. None: the next collection takes it.
   # Errors: notFound.
+
+  groups @12 () -> (error :Common.Error, groups :Groups.Groups);
 }
 
 struct NamespaceRecord {

@@ -16,6 +16,7 @@ pub mod container;
 pub mod content;
 pub mod daemon;
 pub mod event;
+pub mod group;
 pub mod image;
 pub mod lease;
 pub mod metrics;

@@ -17,6 +17,7 @@ include_schema!(
     daemon_capnp,
     event_capnp,
     gc_capnp,
+    group_capnp,
     image_capnp,
     lease_capnp,
     namespace_capnp,

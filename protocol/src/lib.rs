@@ -10,5 +10,5 @@ pub mod limits;
 pub use convert::Wire;
 pub use generated::{
     access_capnp, common_capnp, container_capnp, content_capnp, daemon_capnp, event_capnp, gc_capnp,
-    image_capnp, lease_capnp, namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
+    group_capnp, image_capnp, lease_capnp, namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
 };

@@ -5,8 +5,8 @@ use std::fmt;
 use bosun_types::event::EventSequence;
 use bosun_types::lease::LeaseResource;
 use bosun_types::{
-    ContainerId, CursorId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey,
-    SocketId,
+    ContainerId, CursorId, Digest, ExecId, GroupName, ImageName, LeaseId, NamespaceName, OperationId,
+    SnapshotKey, SocketId,
 };
 
 /// A key, or a prefix of keys, inside one table.
@@ -63,6 +63,11 @@ pub fn task(namespace: &NamespaceName, id: &ContainerId) -> Key {
 /// A container's restart policy.
 pub fn relaunch(namespace: &NamespaceName, id: &ContainerId) -> Key {
     container(namespace, id)
+}
+
+/// A group of containers.
+pub fn group(namespace: &NamespaceName, name: &GroupName) -> Key {
+    join(&[namespace.as_str().as_bytes(), name.as_str().as_bytes()])
 }
 
 /// An exec.

@@ -6,6 +6,7 @@ use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
 use bosun_types::event::{CursorRecord, EventRecord};
 use bosun_types::gc::{Object, referred};
+use bosun_types::group::GroupRecord;
 use bosun_types::image::ImageRecord;
 use bosun_types::lease::{LeaseEntry, LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
@@ -47,6 +48,7 @@ record!(EventRecord, Events, |row| key::event(row.sequence));
 record!(CursorRecord, Cursors, |row| key::cursor(row.namespace.as_ref(), &row.id));
 record!(SocketRecord, Sockets, |row| key::socket(&row.id));
 record!(AuditRecord, Audit, |row| key::audit(row.sequence));
+record!(GroupRecord, Groups, |row| key::group(&row.namespace, &row.spec.name));
 record!(RelaunchRecord, Relaunches, |row| key::relaunch(&row.namespace, &row.container));
 
 /// GC-2: the snapshot of its root, and what its labels refer to.

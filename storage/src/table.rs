@@ -42,6 +42,8 @@ pub enum Table {
     Relaunches = 14,
     /// What leases hold.
     LeaseEntries = 17,
+    /// Groups of containers.
+    Groups = 15,
 }
 
 impl Table {
@@ -64,6 +66,7 @@ impl Table {
             Self::Sockets => "sockets",
             Self::Relaunches => "relaunches",
             Self::LeaseEntries => "lease_entries",
+            Self::Groups => "groups",
         }
     }
 }

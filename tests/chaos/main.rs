@@ -4,6 +4,7 @@ mod collect;
 mod copies;
 mod cursor;
 mod disk_full;
+mod groups;
 mod kill;
 mod matrix;
 mod script;

@@ -10,6 +10,9 @@ use bosun_tests::client::{IMAGE, logged, namespace, shell};
 use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
 use bosun_types::event::{Event, EventRecord};
+use bosun_types::group::{
+    GroupMember, GroupSpec, GroupStrategy, INTENSITY_DEFAULT, MemberName, MemberRestart,
+};
 use bosun_types::reference::Reference;
 use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
@@ -18,7 +21,9 @@ use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
 use bosun_types::task::{ExecProcess, ExecRequest};
 use bosun_types::transfer::{ObjectRequest, PullRequest, PushRequest};
 use bosun_types::user_namespace::{Ownership, UserNamespace};
-use bosun_types::{ContainerId, Error, ErrorClass, ExecId, ImageName, Labels, Result, SnapshotKey};
+use bosun_types::{
+    ContainerId, Error, ErrorClass, ExecId, GroupName, ImageName, Labels, Result, SnapshotKey,
+};
 
 /// Lives until it is asked to end.
 const LIFE: &str = "trap 'exit 3' TERM; echo alive; while :; do sleep 0.01; done";
@@ -41,6 +46,10 @@ const MADE_HERE: &str = "bosun.test/made-here";
 
 fn container_id() -> ContainerId {
     ContainerId::new("life").expect("good")
+}
+
+fn group_name() -> GroupName {
+    GroupName::new("pair").expect("good")
 }
 
 fn rubbish() -> SnapshotKey {
@@ -154,11 +163,29 @@ async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     verbs(&task).await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
+    grouped(client).await?;
     task.delete().await?;
     // From here on it may be gone, whatever the answer is.
     let gone = container.delete(true).await;
     told.container = false;
     gone
+}
+
+/// And once more, as the member of a group.
+async fn grouped(client: &Client) -> Result<()> {
+    let member = GroupMember {
+        name: MemberName::Container(container_id()),
+        restart: MemberRestart::Permanent,
+        shutdown_ms: 5000,
+    };
+    let groups = namespace(client).groups();
+    let (strategy, intensity) = (GroupStrategy::OneForAll, INTENSITY_DEFAULT);
+    groups.create(GroupSpec { name: group_name(), strategy, intensity, members: vec![member] }).await?;
+    let group = groups.get(group_name());
+    group.start().await?;
+    assert_eq!(group.info().await?.members, ["running"], "a group that is up has its members");
+    group.stop().await?;
+    group.delete().await
 }
 
 /// Everything that may be done to one that runs.
@@ -244,7 +271,9 @@ pub async fn remove_all(client: &Client) {
     }
     let mapped = namespace(client).container(ContainerId::new("mapped").expect("good"));
     eventually("everything to be removable", || async {
-        let mut all_gone = true;
+        let group = namespace(client).groups().get(group_name());
+        let _ = group.stop().await;
+        let mut all_gone = gone(group.delete().await);
         for id in std::iter::once("life").chain(copies::CONTAINERS) {
             let container = namespace(client).container(ContainerId::new(id).expect("good"));
             let task = container.task();

@@ -137,3 +137,86 @@ fn start_stop_restart_and_policies_by_their_words() {
     let refused = bosun(&world, &["run", "--rm", "--restart", "always", image, "true"]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn doctor_and_health_say_how_it_is_in_words_json_and_exit_codes() {
+    let world = World::new();
+    let down = bosun(&world, &["health"]);
+    assert_eq!((down.status.code(), text(&down.stdout).trim()), (Some(1), "not serving"));
+    let _daemon = world.start();
+    assert_eq!(good(&world, &["health", "--wait", "30"]).lines().count(), 1);
+    let output = bosun(&world, &["--json", "doctor"]);
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = findings.as_array().expect("a list");
+    let failures = findings.iter().filter(|finding| finding["level"] == "failure").count();
+    assert_eq!(output.status.code(), Some(i32::from(failures > 0)), "{findings:?}");
+    for check in ["kernel", "cgroup", "overlayfs", "space", "seccomp", "socket", "daemon", "clock"] {
+        let finding = findings.iter().find(|finding| finding["check"] == check).expect(check);
+        assert!(finding["level"] == "ok" || finding["advice"].is_string(), "{finding}");
+    }
+    let daemon = findings.iter().find(|finding| finding["check"] == "daemon").expect("asked");
+    assert_eq!(daemon["level"], "ok", "{daemon}");
+}
+
+#[test]
+fn a_group_from_a_file_by_its_words() {
+    let (world, _daemon) = with_image();
+    let image = "test.local/busybox:latest";
+    for name in ["db", "web"] {
+        good(
+            &world,
+            &[
+                "run",
+                "-d",
+                "--name",
+                name,
+                image,
+                "sh",
+                "-c",
+                "trap 'exit 0' TERM; while :; do sleep 0.05; done",
+            ],
+        );
+    }
+    let file = world.path("shop.toml");
+    let toml = "name = \"shop\"\nstrategy = \"rest_for_one\"\n[[member]]\ncontainer = \"db\"\nshutdown = \"5s\"\n[[member]]\ncontainer = \"web\"\n";
+    std::fs::write(&file, toml).expect("writes");
+    assert_eq!(good(&world, &["group", "create", "--file", &file.to_string_lossy(), "--start"]), "shop\n");
+    assert!(good(&world, &["group", "ls"]).contains("rest_for_one"));
+    let tree = good(&world, &["group", "tree"]);
+    assert!(
+        tree.contains("shop [rest_for_one, 3 in 60 s] up") && tree.contains("└─ web permanent running"),
+        "{tree}"
+    );
+    assert!(good(&world, &["tree"]).contains("group rest_for_one, up"));
+    let inspected: serde_json::Value =
+        serde_json::from_str(&good(&world, &["group", "inspect", "shop"])).expect("JSON");
+    assert_eq!(inspected[0]["spec"]["members"][0]["shutdown_ms"], 5000);
+    let refused = bosun(&world, &["group", "rm", "shop"]);
+    assert!(text(&refused.stderr).contains("bosun group stop shop"), "{}", text(&refused.stderr));
+    good(&world, &["group", "rm", "--force", "shop"]);
+    good(&world, &["rm", "db", "web"]);
+    let bad = bosun(&world, &["operations", "forget", "4711"]);
+    assert!(text(&bad.stderr).contains("4711"), "{}", text(&bad.stderr));
+}
+
+#[test]
+fn logs_as_json_name_the_call_they_belong_to() {
+    let world = World::new();
+    let config = world.path("config.toml");
+    std::fs::write(&config, "[log]\nformat = \"json\"\n").expect("writes");
+    let level = [("RUST_LOG", "bosun_edge=debug,info")];
+    let _daemon = world.start_as(&level, &["--config", &config.to_string_lossy()]);
+    let refused = bosun(&world, &["inspect", "none"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let log = world.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(lines.iter().any(|line| line["fields"]["message"] == "serving"), "{log}");
+    let of_call = |line: &&serde_json::Value| {
+        line["span"]["name"] == "call" && line["span"]["method"] == "container.record"
+    };
+    let line = lines.iter().find(of_call).unwrap_or_else(|| panic!("{log}"));
+    assert!(line["fields"]["error"].as_str().is_some_and(|error| error.contains("none")), "{line}");
+}

@@ -14,6 +14,7 @@ mod escapes;
 mod events;
 mod filters;
 mod foreign;
+mod groups;
 mod hosts;
 mod leases;
 mod registry;

@@ -76,6 +76,11 @@ impl World {
         self.serving(self.spawn_with(&[], words))
     }
 
+    /// Both.
+    pub fn start_as(&self, environment: &[(&str, &str)], words: &[&str]) -> Daemon {
+        self.serving(self.spawn_with(environment, words))
+    }
+
     fn serving(&self, daemon: Daemon) -> Daemon {
         let address = self.address();
         wait_until("bosund to serve", || std::os::unix::net::UnixStream::connect(&address).is_ok());

@@ -128,6 +128,7 @@ async fn on_operation(core: &Shared, operation: &OperationRecord, action: &Actio
 
 /// Tries until it is done, or was tried too often: a busy host deserves a second look.
 async fn work(core: &Shared, mut operation: OperationRecord, action: &Action) -> Result<()> {
+    let mut failures = 0;
     loop {
         let (worker, tried, action) = (core.clone(), operation.clone(), action.clone());
         let done = isolated(async move {
@@ -143,11 +144,12 @@ async fn work(core: &Shared, mut operation: OperationRecord, action: &Action) ->
             report(Err(error), "what comes after a closed operation");
             return Ok(());
         }
-        if operation.attempts >= ATTEMPTS_MAX {
+        failures += 1;
+        if failures >= ATTEMPTS_MAX {
             return park(core, &operation, error.context("recovery")).await;
         }
-        tracing::warn!(operation = %operation.id, attempts = operation.attempts, %error, "recovery failed; once more");
-        tokio::time::sleep(PAUSE * operation.attempts).await;
+        tracing::warn!(operation = %operation.id, failures, %error, "recovery failed; once more");
+        tokio::time::sleep(PAUSE * failures).await;
         operation = count_try(core, &operation).await?;
     }
 }

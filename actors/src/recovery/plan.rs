@@ -4,7 +4,7 @@
 //! | found | decision |
 //! |---|---|
 //! | an operation of this life of the daemon | left: whoever opened it drives it |
-//! | a parked operation, or one tried [`ATTEMPTS_MAX`] times | parked |
+//! | a parked operation, or one tried in [`LIVES_MAX`] lives of the daemon | parked |
 //! | an operation that was being taken back | taken back; a removal never is |
 //! | making a snapshot, a copy of one, a container, a layer; applying one | taken back: its caller is gone and heard nothing |
 //! | making a task | its shim lives: asked, finished if the task is made; else taken back |
@@ -28,8 +28,11 @@ use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::task::{StoredPhase, TaskRecord};
 use bosun_types::{ContainerId, Error, NamespaceName, OperationId, SnapshotKey};
 
-/// How often an operation is tried before it is parked (I11).
+/// How often an operation may fail in one life of the daemon before it is parked (I11).
 pub const ATTEMPTS_MAX: u32 = 3;
+/// How often an operation is tried over the daemon's lives before it is parked: one that takes the daemon down must not do so for ever. More than
+/// may fail, because a daemon that others kill now and then says nothing about what it was at.
+pub const LIVES_MAX: u32 = 10;
 /// How a process ended of which a reboot took every trace.
 pub const MACHINE_RESTARTED: &str = "the machine was restarted";
 
@@ -282,10 +285,12 @@ fn decide_operation(observed: &Observed, claims: &Claims<'_>, operation: &Operat
             (Action::Park(cause.clone()), "parked before; it waits for a person")
         }
         OperationStatus::Forward | OperationStatus::Undoing { .. }
-            if operation.attempts >= ATTEMPTS_MAX && !has_limits_of_its_own(&operation.intent) =>
+            if operation.attempts >= LIVES_MAX && !has_limits_of_its_own(&operation.intent) =>
         {
             let name = operation.intent.name();
-            let cause = Error::internal(format!("{name}: recovery gave up after {ATTEMPTS_MAX} attempts"));
+            let cause = Error::internal(format!(
+                "{name}: recovery gave up after {LIVES_MAX} tries, none of which the daemon outlived"
+            ));
             (Action::Park(cause), "tried too often")
         }
         OperationStatus::Undoing { .. } if !removes(&operation.intent) => {

@@ -250,7 +250,7 @@ fn after_end(
 }
 
 /// Whether one more restart at `now` is one too many; forgets what the period does not reach.
-fn exceeds(history: &mut Vec<Timestamp>, restarts: u32, period: Duration, now: Timestamp) -> bool {
+pub(crate) fn exceeds(history: &mut Vec<Timestamp>, restarts: u32, period: Duration, now: Timestamp) -> bool {
     let oldest = now.0.saturating_sub(i64::try_from(period.as_nanos()).unwrap_or(i64::MAX));
     history.retain(|at| at.0 > oldest && at.0 <= now.0);
     history.len() >= usize::try_from(restarts).unwrap_or(usize::MAX)

@@ -54,6 +54,9 @@ pub async fn operations(context: &Context, options: Operations) -> anyhow::Resul
         Some(OperationsCommand::Retry { id }) => {
             return Ok(context.client.retry_operation(OperationId(*id)).await?);
         }
+        Some(OperationsCommand::Forget { id }) => {
+            return Ok(context.client.forget_operation(OperationId(*id)).await?);
+        }
         Some(OperationsCommand::Ls { filter }) => filter,
         None => &options.filter,
     };
@@ -124,8 +127,5 @@ pub async fn version(context: &Context) -> anyhow::Result<()> {
     }
     output::line(format!("client {ours}"));
     output::line(format!("daemon {} {}", theirs.version, theirs.revision).trim_end());
-    if theirs.version != ours {
-        output::note("warning: client and daemon are of different versions");
-    }
     Ok(())
 }

@@ -191,6 +191,21 @@ impl Client {
             .await
     }
 
+    /// Closes a parked operation without doing anything more for it; what it left on the host is removed when the daemon starts again.
+    ///
+    /// # Errors
+    /// FailedPrecondition unless it is parked.
+    pub async fn forget_operation(&self, id: OperationId) -> Result<()> {
+        self.driver
+            .call(move |session| async move {
+                let mut request = session.bosun().forget_operation_request();
+                request.get().set_id(id.0);
+                answer!(_results, request);
+                Ok(())
+            })
+            .await
+    }
+
     /// Lets a parked operation try again.
     pub async fn retry_operation(&self, id: OperationId) -> Result<()> {
         self.driver

@@ -16,6 +16,7 @@ use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::events::Events;
 use crate::failure::answer;
+use crate::groups::Groups;
 use crate::images::Images;
 use crate::leases::{LEASE_EXPIRY, Lease, Leases};
 use crate::run::{RunRequest, Running};
@@ -119,6 +120,11 @@ impl Namespace {
                 all_pages!(session.scope(&name).namespace, tasks_request, get_infos, filters)
             })
             .await
+    }
+
+    /// Its groups of containers.
+    pub fn groups(&self) -> Groups {
+        Groups::new(self.driver.clone(), self.name().clone())
     }
 
     /// The restart policy of each container that has one, ordered by container.

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bosun_protocol::{
-    container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, image_capnp, lease_capnp, limits,
-    namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
+    container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, group_capnp, image_capnp, lease_capnp,
+    limits, namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
 };
-use bosun_types::{ContainerId, Error, ExecId, LeaseId, NamespaceName};
+use bosun_types::{ContainerId, Error, ExecId, GroupName, LeaseId, NamespaceName};
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{Disconnector, RpcSystem, twoparty};
 use futures::FutureExt as _;
@@ -62,6 +62,7 @@ impl From<&Place> for Place {
 pub(crate) struct Scope {
     pub(crate) namespace: namespace_capnp::namespace::Client,
     pub(crate) containers: container_capnp::containers::Client,
+    pub(crate) groups: group_capnp::groups::Client,
     pub(crate) images: image_capnp::images::Client,
     pub(crate) transfers: transfer_capnp::transfers::Client,
     pub(crate) content: content_capnp::content::Client,
@@ -152,6 +153,7 @@ impl Session {
         }
         let scope = Rc::new(Scope {
             containers: namespace.containers_request().send().pipeline.get_containers(),
+            groups: namespace.groups_request().send().pipeline.get_groups(),
             images: namespace.images_request().send().pipeline.get_images(),
             transfers: namespace.transfers_request().send().pipeline.get_transfers(),
             content: namespace.content_request().send().pipeline.get_content(),
@@ -215,6 +217,12 @@ impl Scope {
         let mut request = self.containers.get_request();
         request.get().set_id(id.as_str());
         request.send().pipeline.get_container()
+    }
+
+    pub(crate) fn group(&self, name: &GroupName) -> group_capnp::group::Client {
+        let mut request = self.groups.get_request();
+        request.get().set_id(name.as_str());
+        request.send().pipeline.get_group()
     }
 
     pub(crate) fn task(&self, id: &ContainerId) -> task_capnp::task::Client {

@@ -89,6 +89,7 @@ impl bosun::Server for Confined {
         delete_namespace: DeleteNamespaceParams, DeleteNamespaceResults;
         operations: OperationsParams, OperationsResults;
         retry_operation: RetryOperationParams, RetryOperationResults;
+        forget_operation: ForgetOperationParams, ForgetOperationResults;
         create_socket: CreateSocketParams, CreateSocketResults;
         sockets: SocketsParams, SocketsResults;
         remove_socket: RemoveSocketParams, RemoveSocketResults;

@@ -168,6 +168,21 @@ impl bosun::Server for Root {
         })
     }
 
+    async fn forget_operation(
+        self: Rc<Self>,
+        params: bosun::ForgetOperationParams,
+        mut results: bosun::ForgetOperationResults,
+    ) -> Done {
+        let daemon = self.daemon.clone();
+        let work = async move {
+            let id = OperationId(params.get()?.get_id());
+            about(id);
+            Ok(daemon.forget_operation(id).await?)
+        };
+        let outcome = self.held.call("operation.forget", work).await?;
+        reply!(results, outcome)
+    }
+
     async fn retry_operation(
         self: Rc<Self>,
         params: bosun::RetryOperationParams,

@@ -14,6 +14,7 @@ mod doors;
 mod error;
 mod event;
 mod frame;
+mod group;
 mod image;
 mod lease;
 mod namespace;

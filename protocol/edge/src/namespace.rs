@@ -14,6 +14,7 @@ use crate::connection::{Fault, Held};
 use crate::container::Containers;
 use crate::content::Content;
 use crate::event::Events;
+use crate::group::Groups;
 use crate::image::Images;
 use crate::lease::Leases;
 use crate::page::{Wanted, paged};
@@ -73,6 +74,16 @@ impl namespace::Server for Namespace {
             write_list(&page.records, out.reborrow().init_infos(length(&page.records)));
             page.write_next(out.init_page());
         })
+    }
+
+    async fn groups(
+        self: Rc<Self>,
+        _: namespace::GroupsParams,
+        mut results: namespace::GroupsResults,
+    ) -> Done {
+        let groups = Groups::new(Held::new(&self.held)?, self.handle.groups());
+        results.get().set_groups(new_client(groups));
+        Ok(())
     }
 
     async fn relaunches(

@@ -31,6 +31,8 @@ const READS: &[&str] = &[
     "event.cursors",
     "event.next",
     "event.subscribe",
+    "group.info",
+    "group.list",
     "image.get",
     "image.list",
     "lease.list",

@@ -7,6 +7,7 @@ use bosun_types::access::SocketRecord;
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::{ContentRecord, IngestStatus};
 use bosun_types::event::{CursorRecord, Event, EventRecord};
+use bosun_types::group::GroupInfo;
 use bosun_types::image::ImageRecord;
 use bosun_types::lease::{LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
@@ -151,6 +152,18 @@ impl Fields for RelaunchInfo {
             ["policy"] => owned(self.policy.when),
             ["status"] => owned(self.status),
             ["stopped"] => owned(self.stopped),
+            _ => None,
+        }
+    }
+}
+
+/// `name`, `strategy`, `status`.
+impl Fields for GroupInfo {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["name"] => borrowed(self.spec.name.as_str()),
+            ["strategy"] => owned(self.spec.strategy),
+            ["status"] => owned(self.status),
             _ => None,
         }
     }

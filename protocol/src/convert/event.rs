@@ -79,6 +79,14 @@ fn write_event(event: &Event, mut to: wire::event_record::Builder<'_>) {
             to.set_published_at(published_at.0);
             payload.write(to.init_payload());
         }
+        Event::GroupCreate { name }
+        | Event::GroupDelete { name }
+        | Event::GroupUp { name }
+        | Event::GroupStopped { name } => to.set_group(name.as_str()),
+        Event::GroupRestarting { name, cause } | Event::GroupFailed { name, cause } => {
+            to.set_group(name.as_str());
+            to.set_cause(cause.as_str());
+        }
         _ => write_task_event(event, to),
     }
 }
@@ -227,11 +235,30 @@ fn read_event(from: wire::event_record::Reader<'_>) -> Result<Event> {
             snapshotter: read_text(from.get_snapshotter())?,
             key: read_parsed(from.get_key())?,
         },
-        _ => match read_task_event(&topic, from)? {
+        _ => match read_group_event(&topic, from)? {
             Some(event) => event,
-            None => read_custom(topic, from)?,
+            None => match read_task_event(&topic, from)? {
+                Some(event) => event,
+                None => read_custom(topic, from)?,
+            },
         },
     })
+}
+
+fn read_group_event(topic: &str, from: wire::event_record::Reader<'_>) -> Result<Option<Event>> {
+    if !topic.starts_with("/groups/") || !from.has_group() {
+        return Ok(None);
+    }
+    let name = read_parsed(from.get_group())?;
+    Ok(Some(match topic {
+        "/groups/create" => Event::GroupCreate { name },
+        "/groups/delete" => Event::GroupDelete { name },
+        "/groups/up" => Event::GroupUp { name },
+        "/groups/restarting" => Event::GroupRestarting { name, cause: read_text(from.get_cause())? },
+        "/groups/stopped" => Event::GroupStopped { name },
+        "/groups/failed" => Event::GroupFailed { name, cause: read_text(from.get_cause())? },
+        _ => return Ok(None),
+    }))
 }
 
 fn read_task_event(topic: &str, from: wire::event_record::Reader<'_>) -> Result<Option<Event>> {

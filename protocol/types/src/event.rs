@@ -7,8 +7,8 @@ use crate::container::Any;
 use crate::stdio::Stdio;
 use crate::task::ExitStatus;
 use crate::{
-    ContainerId, CursorId, Digest, Error, ExecId, ImageName, Labels, NamespaceName, Result, SnapshotKey,
-    Timestamp,
+    ContainerId, CursorId, Digest, Error, ExecId, GroupName, ImageName, Labels, NamespaceName, Result,
+    SnapshotKey, Timestamp,
 };
 
 /// Position in the event log: dense, starting at 1, monotone over restarts (I5).
@@ -99,6 +99,22 @@ pub enum Event {
     /// with positions.
     #[serde(rename = "forwarded")]
     Forwarded { topic: String, payload: Any, published_at: Timestamp },
+    #[serde(rename = "/groups/create")]
+    GroupCreate { name: GroupName },
+    #[serde(rename = "/groups/delete")]
+    GroupDelete { name: GroupName },
+    /// Every member was started.
+    #[serde(rename = "/groups/up")]
+    GroupUp { name: GroupName },
+    /// A member's end has members started again; the cause names them.
+    #[serde(rename = "/groups/restarting")]
+    GroupRestarting { name: GroupName, cause: String },
+    /// By a person.
+    #[serde(rename = "/groups/stopped")]
+    GroupStopped { name: GroupName },
+    /// Over its intensity: stopped until a person starts it.
+    #[serde(rename = "/groups/failed")]
+    GroupFailed { name: GroupName, cause: String },
 }
 
 impl Event {
@@ -132,6 +148,12 @@ impl Event {
             Self::ContainerRelaunched { .. } => "/containers/relaunched",
             Self::ContainerGivenUp { .. } => "/containers/given-up",
             Self::Custom { topic, .. } | Self::Forwarded { topic, .. } => topic,
+            Self::GroupCreate { .. } => "/groups/create",
+            Self::GroupDelete { .. } => "/groups/delete",
+            Self::GroupUp { .. } => "/groups/up",
+            Self::GroupRestarting { .. } => "/groups/restarting",
+            Self::GroupStopped { .. } => "/groups/stopped",
+            Self::GroupFailed { .. } => "/groups/failed",
         }
     }
 }

@@ -136,6 +136,10 @@ string_id!(
     ExecId, |text| check_identifier("exec id", text)
 );
 string_id!(
+    /// A group of containers (ID-1).
+    GroupName, |text| check_identifier("group name", text)
+);
+string_id!(
     /// The name of an image record: any non-empty text; a registry reference when it was pulled (IMG-2).
     ImageName, |text| check_name("image name", text)
 );

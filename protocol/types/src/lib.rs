@@ -12,6 +12,7 @@ pub mod diff;
 pub mod error;
 pub mod event;
 pub mod gc;
+pub mod group;
 pub mod id;
 pub mod image;
 pub mod labels;
@@ -37,8 +38,8 @@ pub mod user_namespace;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{
-    ContainerId, CursorId, Digest, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey,
-    SocketId,
+    ContainerId, CursorId, Digest, ExecId, GroupName, ImageName, LeaseId, NamespaceName, OperationId,
+    SnapshotKey, SocketId,
 };
 pub use labels::Labels;
 pub use time::Timestamp;

@@ -9,6 +9,10 @@ use bosun_types::access::{Access, AuditRecord, AuditResult, SocketRecord};
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
 use bosun_types::content::{ContentRecord, Descriptor};
 use bosun_types::event::{CursorRecord, Event, EventRecord};
+use bosun_types::group::{
+    GroupMember, GroupPhase, GroupRecord, GroupSpec, GroupState, GroupStrategy, MemberName, MemberRestart,
+    Round,
+};
 use bosun_types::image::ImageRecord;
 use bosun_types::lease::{LeaseEntry, LeaseRecord, LeaseResource};
 use bosun_types::namespace::NamespaceRecord;
@@ -26,8 +30,8 @@ use bosun_types::task::{
 };
 use bosun_types::transfer::{ObjectRequest, Platforms, PullRequest, PushRequest};
 use bosun_types::{
-    ContainerId, CursorId, Digest, Error, ExecId, ImageName, Labels, LeaseId, NamespaceName, OperationId,
-    SnapshotKey, SocketId, Timestamp,
+    ContainerId, CursorId, Digest, Error, ExecId, GroupName, ImageName, Labels, LeaseId, NamespaceName,
+    OperationId, SnapshotKey, SocketId, Timestamp,
 };
 
 use crate::codec;
@@ -340,6 +344,43 @@ fn intents() -> Vec<Intent> {
     ]
 }
 
+fn group() -> GroupName {
+    GroupName::new("shop").expect("good")
+}
+
+fn add_groups(samples: &mut Samples) {
+    let member = |name, restart| GroupMember { name, restart, shutdown_ms: 10_000 };
+    let spec = GroupSpec {
+        name: group(),
+        strategy: GroupStrategy::RestForOne,
+        intensity: RestartIntensity { restarts: 3, period_ms: 5000 },
+        members: vec![
+            member(MemberName::Container(container()), MemberRestart::Transient),
+            member(MemberName::Group(group()), MemberRestart::Temporary),
+        ],
+    };
+    let incarnations = || BTreeMap::from([(0, "0123abcd".to_owned())]);
+    let round = Round { members: vec![0], stop_only: vec![1], before: incarnations(), started: 1 };
+    for (name, phase) in [
+        ("stopped", GroupPhase::Stopped),
+        ("starting", GroupPhase::Starting(round)),
+        ("up", GroupPhase::Up),
+        ("stopping", GroupPhase::Stopping { failure: Some("too often".to_owned()) }),
+        ("failed", GroupPhase::Failed { cause: "too often".to_owned() }),
+    ] {
+        let state = GroupState {
+            phase,
+            handled: incarnations(),
+            history: vec![MADE],
+            restarts: 2,
+            generation: 3,
+            boot_id: "boot".to_owned(),
+        };
+        samples
+            .add(name, &GroupRecord { namespace: namespace(), spec: spec.clone(), state, created_at: MADE });
+    }
+}
+
 fn add_relaunches(samples: &mut Samples) {
     let attempt = Attempt {
         operation: OperationId(300),
@@ -420,6 +461,12 @@ fn events() -> Vec<Event> {
         Event::TaskCheckpointed { container_id: id, checkpoint: "/c".to_owned() },
         Event::ContainerRelaunched { id: container(), pid: 9, count: 2 },
         Event::ContainerGivenUp { id: container(), count: 3, cause: "too often".to_owned() },
+        Event::GroupCreate { name: group() },
+        Event::GroupDelete { name: group() },
+        Event::GroupUp { name: group() },
+        Event::GroupRestarting { name: group(), cause: "a ended".to_owned() },
+        Event::GroupStopped { name: group() },
+        Event::GroupFailed { name: group(), cause: "too often".to_owned() },
         Event::Custom {
             topic: "/custom/topic".to_owned(),
             payload: Any { type_url: "t".to_owned(), value: vec![1] },
@@ -441,6 +488,7 @@ fn released_bytes_are_written_and_read_as_they_were() {
     add_leases(&mut samples);
     add_operations(&mut samples);
     add_relaunches(&mut samples);
+    add_groups(&mut samples);
     for (event, sequence) in events().into_iter().zip(1_000_000..) {
         let topic = event.topic().to_owned();
         samples.add(&topic, &EventRecord { sequence, at: MADE, namespace: namespace(), event });

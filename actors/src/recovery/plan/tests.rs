@@ -220,10 +220,9 @@ fn what_was_being_taken_back_never_goes_forward_again_but_a_removal_does() {
 }
 
 #[test]
-fn i_11_an_operation_tried_three_times_is_parked() {
+fn i_11_an_operation_that_no_life_of_the_daemon_finished_is_parked() {
     for intent in intents(NONCE, 7) {
-        for (attempts, wanted) in [(ATTEMPTS_MAX - 1, false), (ATTEMPTS_MAX, true), (ATTEMPTS_MAX + 1, true)]
-        {
+        for (attempts, wanted) in [(LIVES_MAX - 1, false), (LIVES_MAX, true), (LIVES_MAX + 1, true)] {
             let tried = OperationRecord { attempts, ..operation(1, intent.clone()) };
             let observed = with(found(None, None), [tried]);
             // A relaunch has limits of its own: its container's restart policy.

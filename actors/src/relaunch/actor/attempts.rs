@@ -15,10 +15,8 @@ use super::super::attempt::Relaunch;
 use super::super::decide::{Input, next};
 use super::{Data, KILL_AGAIN};
 use crate::operation::{self, Failure};
+use crate::recovery::plan::LIVES_MAX;
 
-/// Lives of the daemon in which one attempt is taken up: an attempt that takes the daemon down must not do so for ever, and a daemon that others
-/// kill now and then must not lose a container's next life. More than recovery's own limit, since nothing but the policy brings it back.
-const LIVES_MAX: u32 = 10;
 /// Between two looks at an operation of an earlier life that must be settled first.
 const AGAIN: Duration = Duration::from_millis(50);
 

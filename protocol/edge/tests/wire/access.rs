@@ -63,6 +63,7 @@ async fn a_namespace_socket_reaches_nothing_else() {
     denied("its namespace's end", confined.delete_namespace(name("web")).await);
     denied("operations", confined.operations().await);
     denied("a retry", confined.retry_operation(OperationId(1)).await);
+    denied("a forgetting", confined.forget_operation(OperationId(1)).await);
     denied(
         "all events",
         confined.events().subscribe(EventFilter::default(), EventStart::Now).await.map(drop),
