@@ -75,11 +75,15 @@ impl OciRuntime for Binary {
     }
 
     fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
+        let process = crate::oci::encode(exec.process)?;
+        fs::write(exec.process_file, process).context(|| format!("write {}", exec.process_file))?;
         let mut command = self.command("exec")?;
         command.args(["--detach", "--process", exec.process_file, "--pid-file", exec.pid_file]);
         give_streams(&mut command, exec.streams)?;
         command.arg(exec.id);
-        self.run(command, "exec")?;
+        let result = self.run(command, "exec");
+        let _ = fs::remove_file(exec.process_file);
+        result?;
         let identity = read_pid(exec.pid_file);
         let _ = fs::remove_file(exec.pid_file);
         identity

@@ -90,6 +90,12 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Of each v1 group that is there: the file by which a thread that writes `0` moves itself alone.
+    pub fn thread_files(&self) -> Vec<PathBuf> {
+        let v1 = self.directories.iter().filter(|it| it.version != Version::V2 && it.path.exists());
+        v1.map(|it| it.path.join("tasks")).collect()
+    }
+
     /// Freezes or thaws it.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         if let Some(path) = self.v1("freezer") {

@@ -1,5 +1,6 @@
 //! Create and start of init.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -24,7 +25,7 @@ use crate::restore::Restore;
 use crate::stdio::logger::{self, Logger, Ready};
 use crate::stdio::pipe::Place;
 use crate::stdio::{self, Opened};
-use crate::{record, rootfs};
+use crate::{home, record, rootfs};
 
 impl Shim {
     /// `Create`.
@@ -244,11 +245,12 @@ impl Shim {
 
 /// In the child: root file system, then the runtime; undone if that fails.
 fn make(request: &CreateRequest, cgroup: &Cgroup, streams: ProcessStreams) -> Result<Outcome> {
-    let (spec, maps) = (oci::load_spec(request.stdio.terminal)?, oci::load_maps()?);
+    let (mut spec, maps) = (oci::load_spec(request.stdio.terminal)?, oci::load_maps()?);
     if let Some(process) = spec.process() {
         streams.give_to(process, maps.as_ref());
     }
     let made = reachable(maps.as_ref()).and_then(|()| rootfs::mount_all(&request.rootfs)).and_then(|()| {
+        give_home(&mut spec)?;
         let container = NewContainer { id: &request.id, streams, no_pivot_root: request.no_pivot_root };
         let made = oci::runtime(&request.runtime).create(container, &spec)?;
         give_terminal(&made, &spec, maps.as_ref());
@@ -258,6 +260,21 @@ fn make(request: &CreateRequest, cgroup: &Cgroup, streams: ProcessStreams) -> Re
         undo(request, cgroup);
     }
     made.map(Outcome::Process)
+}
+
+/// libcontainer would look it up by itself, in the container.
+fn give_home(spec: &mut Spec) -> Result<()> {
+    let root = spec.root().as_ref().map_or_else(|| "rootfs".into(), |root| root.path().clone());
+    let root = File::open(&root).context(|| format!("open {}", root.display()))?;
+    let Some(process) = spec.process_mut() else { return Ok(()) };
+    let given = process.env().clone().unwrap_or_default();
+    let mut environment = given.clone();
+    home::complete(&mut environment, root.as_fd(), process.user().uid());
+    if environment == given {
+        return Ok(());
+    }
+    process.set_env(Some(environment));
+    oci::write_spec(spec)
 }
 
 /// The terminal of an init that is held before exec belongs to its user, who may then open it by its name.

@@ -1,6 +1,9 @@
-//! The embedded OCI runtime: libcontainer, in a job's child.
+//! The embedded OCI runtime, in a job's child: libcontainer makes containers; further processes in them are made by the shim's own
+//! [`crate::enter`] and [`crate::tenant`].
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -11,20 +14,26 @@ use libcgroups::common::{CgroupConfig, CgroupManager as _, ControllerOpt, create
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::notify_socket::NOTIFY_FILE;
-use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::{DefaultExecutor, get_executor};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec};
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
+use crate::enter::Door;
 use crate::error::{Context as _, Result, ShimError};
 use crate::filter::Program;
 use crate::idmap::Users;
 use crate::oci::{NewContainer, NewExec, OciRuntime, ProcessStreams};
 use crate::sys::identity_of;
-use crate::tenant::Becoming;
+use crate::tenant::{Streams, Tenant};
+use crate::{home, sys};
 
-/// libcontainer.
+/// Longest reason why an exec's program was not executed.
+const REASON_BYTES_MAX: u64 = 8 << 10;
+
+/// libcontainer, and for execs the shim itself.
 #[derive(Debug)]
 pub struct Embedded;
 
@@ -32,7 +41,7 @@ impl OciRuntime for Embedded {
     fn create(&self, container: NewContainer<'_>, spec: &Spec) -> Result<ProcessIdentity> {
         const CONTEXT: &str = "create container";
         // Without a program of ours libcontainer loads what the spec says.
-        let filtered = Filtered { program: Program::of_container()?, seccomp: None, becoming: None };
+        let filtered = Filtered(Program::of_container()?);
         // Its path is in the spec by now: it must stay open until the container is made.
         let _users = own_users(spec)?;
         let mut made = with_streams(builder(container.id)?, container.streams)?
@@ -58,22 +67,39 @@ impl OciRuntime for Embedded {
     }
 
     fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
-        let spec = crate::oci::load_init_spec()?;
-        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
-        let init = load(exec.id)?.pid().ok_or_else(|| ShimError::Runtime("exec: no init".into()))?;
-        let becoming = Becoming::of(exec.process, &spec, init.as_raw())?;
-        let (becoming, _users) = becoming.map_or((None, None), |(becoming, users)| (Some(becoming), users));
-        if let Some(becoming) = &becoming {
-            crate::oci::write_process(exec.process_file.as_ref(), &becoming.stand_in())?;
+        let failed = |why: String| ShimError::Runtime(format!("exec: {why}"));
+        let (spec, process) = (crate::oci::load_init_spec()?, exec.process);
+        let door = Door::open(exec.init, exec.cgroup)?;
+        let mut environment = process.env().clone().unwrap_or_default();
+        home::complete(&mut environment, door.root(), process.user().uid());
+        let program = Program::of_container()?;
+        let tenant = Tenant::new(process.clone(), environment, door.has_users(), &spec, program);
+        let streams = within_reach(exec.streams)?;
+        let (told, tells) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
+        tenant.prepare(|| door.join_groups()).map_err(failed)?;
+        match door.go_through()? {
+            Some(pid) => {
+                drop((streams, tells));
+                // Executing its program closes the pipe.
+                let mut why = String::new();
+                let read = File::from(told).take(REASON_BYTES_MAX).read_to_string(&mut why);
+                read.context(|| "hear of the new process".into())?;
+                if !why.is_empty() {
+                    return Err(failed(why));
+                }
+                // Its start time is in the host's /proc, which is not here any more: the shim looks it up.
+                Ok(ProcessIdentity { pid: pid.cast_unsigned(), start_ticks: 0 })
+            }
+            None => {
+                let mut keep = streams.descriptors();
+                keep.push(tells.as_raw_fd());
+                // The worker's way to the shim is none of the container's business.
+                sys::close_all_but(&keep);
+                let Err(why) = tenant.become_it(streams);
+                let _ = File::from(tells).write_all(why.as_bytes());
+                end_here()
+            }
         }
-        let pid = with_streams(builder(exec.id)?, exec.streams)?
-            .with_executor(Filtered { program: Program::of_container()?, seccomp, becoming })
-            .as_tenant()
-            .with_detach(true)
-            .with_process(Some(exec.process_file))
-            .build()
-            .map_err(failed("exec"))?;
-        identity_of(pid.as_raw()).context(|| format!("identify exec {pid}"))
     }
 
     fn delete(&self, id: &str) -> Result<()> {
@@ -115,11 +141,6 @@ pub fn release(id: &str) -> Result<()> {
     let path = state_directory(id).join(NOTIFY_FILE);
     let mut socket = UnixStream::connect(&path).context(|| format!("connect {}", path.display()))?;
     socket.write_all(b"start container").context(|| format!("write {}", path.display()))
-}
-
-/// Another process is the container's init from now on: one that CRIU restored. Execs join its namespaces.
-pub fn set_init(id: &str, pid: i32) -> Result<()> {
-    load(id)?.set_pid(pid).save().map_err(failed("save the container's state"))
 }
 
 /// Whether starting has to run hooks, which `release` leaves out.
@@ -186,41 +207,30 @@ fn own_users(spec: &Spec) -> Result<Option<Users>> {
     Ok(Some(users))
 }
 
-/// Runs a process under the container's seccomp filter: the compiled one, for init and execs alike, else libcontainer's for execs, whose tenant
-/// builder leaves it out. An exec may have to become somebody first.
-#[derive(Clone)]
-struct Filtered {
-    program: Option<Program>,
-    seccomp: Option<LinuxSeccomp>,
-    becoming: Option<Becoming>,
+/// An exec's streams, so that they can be taken from anywhere.
+fn within_reach(streams: ProcessStreams) -> Result<Streams> {
+    Ok(match streams {
+        ProcessStreams::Pipes(pipes) => Streams::Pipes(pipes),
+        ProcessStreams::Console(path) => {
+            Streams::Console(UnixStream::connect(&path).context(|| format!("connect {path}"))?.into())
+        }
+    })
 }
 
-impl Filtered {
-    fn load(&self) -> Result<(), ExecutorError> {
-        if let Some(program) = &self.program {
-            program.load().map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
-        } else if let Some(seccomp) = &self.seccomp {
-            let refused = |error| ExecutorError::Other(format!("seccomp: {error}"));
-            let listener = initialize_seccomp(seccomp).or_else(|_| {
-                // Capabilities are dropped by now, so a process that may gain privileges cannot load a filter. A filter
-                // is worth more than the right to run setuid programs.
-                nix::sys::prctl::set_no_new_privs()
-                    .map_err(|error| ExecutorError::Other(error.to_string()))?;
-                initialize_seccomp(seccomp).map_err(refused)
-            })?;
-            if listener.is_some() {
-                return Err(ExecutorError::Other("seccomp with a listener is not done for an exec".into()));
-            }
-        }
-        Ok(())
-    }
+#[expect(unsafe_code, reason = "no exit handlers, which are another process's")]
+fn end_here() -> ! {
+    // SAFETY: ends this process, which is a fork with one thread.
+    unsafe { libc::_exit(1) }
 }
+
+/// Runs init under the container's compiled seccomp filter, if there is one.
+#[derive(Clone)]
+struct Filtered(Option<Program>);
 
 impl Executor for Filtered {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        match &self.becoming {
-            Some(becoming) => becoming.happen(|| self.load())?,
-            None => self.load()?,
+        if let Some(program) = &self.0 {
+            program.load().map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
         }
         get_executor().exec(spec)
     }

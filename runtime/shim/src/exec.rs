@@ -1,7 +1,5 @@
 //! Start and delete of an exec.
 
-use std::path::Path;
-
 use bosun_types::shim::Response;
 use bosun_types::{Error, ExecId};
 
@@ -58,21 +56,24 @@ impl Shim {
         let container =
             self.container.as_ref().ok_or_else(|| Error::internal("a container without its request"))?;
         let (runtime, container_id) = (container.request.runtime.clone(), container.request.id.clone());
+        let cgroup = container.cgroup.clone();
+        let init = self.init.identity.ok_or_else(|| Error::internal("a running container without init"))?;
         let place = Place { name: &stdio::name_of(Some(id)), adoptable: container.request.adoptable };
         let (streams, opened) = stdio::open(&wanted, place, None)?;
         let (process_file, pid_file) = (format!("process-{id}.json"), format!("process-{id}.pid"));
         let keep = streams.descriptors();
         let job = Job::spawn(&self.job_context, &keep, || {
-            let process = oci::prepare_process(&spec, wanted.terminal, Path::new(&process_file))?;
+            let process = oci::load_process(&spec, wanted.terminal)?;
             streams.give_to(&process, oci::load_maps()?.as_ref());
             let made = oci::runtime(&runtime).exec(NewExec {
                 id: &container_id,
                 process: &process,
                 process_file: &process_file,
                 pid_file: &pid_file,
+                init: &init,
+                cgroup: &cgroup,
                 streams,
             });
-            let _ = std::fs::remove_file(&process_file);
             made.map(Outcome::Process)
         })?;
         self.jobs.push((job, JobKind::StartExec(id.clone(), opened)));
@@ -96,12 +97,16 @@ impl Shim {
         opened: Option<Opened>,
         result: Result<Outcome, Error>,
     ) -> Result<Response, Error> {
-        let identity = match result {
-            Ok(Outcome::Process(identity)) => self.resolve(identity),
-            other => {
+        let made = result.and_then(|outcome| match outcome {
+            Outcome::Process(identity) => self.own(self.resolve(identity)),
+            Outcome::Done => Err(Error::internal("exec made no process")),
+        });
+        let identity = match made {
+            Ok(identity) => identity,
+            Err(error) => {
                 // TSK-32: it stays registered until deleted.
                 self.process(Some(id))?.step(Input::StartFailed)?;
-                return Err(other.err().unwrap_or_else(|| Error::internal("exec made no process")));
+                return Err(error);
             }
         };
         let process = self.process(Some(id))?;

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsRawFd as _;
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
-use std::path::Path;
 
 use bosun_types::shim::file;
 use bosun_types::task::ProcessIdentity;
@@ -10,6 +9,7 @@ use bosun_types::user_namespace::{IdMaps, SpecSketch};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::binary::Binary;
+use crate::cgroup::Cgroup;
 use crate::embedded::Embedded;
 use crate::error::{Context as _, Result, ShimError};
 use crate::sys::write_durably;
@@ -73,10 +73,14 @@ pub struct NewExec<'a> {
     pub id: &'a str,
     /// What it is to be.
     pub process: &'a Process,
-    /// File with the same, relative to the task directory.
+    /// Where a runtime that reads it from a file is given it, relative to the task directory.
     pub process_file: &'a str,
     /// Its pid file, relative to the task directory.
     pub pid_file: &'a str,
+    /// The container's init.
+    pub init: &'a ProcessIdentity,
+    /// The container's group.
+    pub cgroup: &'a Cgroup,
     /// Its streams.
     pub streams: ProcessStreams,
 }
@@ -121,22 +125,16 @@ pub fn load_spec(terminal: bool) -> Result<Spec> {
     Ok(spec)
 }
 
-/// Reads an exec's OCI `Process`, sets its `terminal`, and puts it where the runtime finds it (TSK-22).
-pub fn prepare_process(bytes: &[u8], terminal: bool, path: &Path) -> Result<Process> {
+/// Reads an exec's OCI `Process` and sets its `terminal` (TSK-22).
+pub fn load_process(bytes: &[u8], terminal: bool) -> Result<Process> {
     let mut process: Process = parse(bytes, "the exec's process")?;
     process.set_terminal(Some(terminal));
-    write_process(path, &process)?;
     Ok(process)
-}
-
-/// Puts an exec's process where the runtime finds it.
-pub fn write_process(path: &Path, process: &Process) -> Result<()> {
-    write_json(path, process)
 }
 
 /// Puts the container's spec where the runtime finds it.
 pub fn write_spec(spec: &Spec) -> Result<()> {
-    write_json(file::CONFIG.as_ref(), spec)
+    write_durably(file::CONFIG.as_ref(), &encode(spec)?)
 }
 
 /// Reads JSON that came from outside; `what` names it.
@@ -145,10 +143,10 @@ pub fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result
         .map_err(|error| bosun_types::Error::invalid_argument(format!("{what} is malformed: {error}")).into())
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|error| ShimError::Typed(bosun_types::Error::internal(format!("encode JSON: {error}"))))?;
-    write_durably(path, &bytes)
+/// As JSON.
+pub fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value)
+        .map_err(|error| ShimError::Typed(bosun_types::Error::internal(format!("encode JSON: {error}"))))
 }
 
 /// The spec as the container was made from it.

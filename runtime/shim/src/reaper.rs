@@ -71,6 +71,16 @@ impl Shim {
         known.map_or_else(|| identity_of(crate::sys::raw_pid(&identity)).unwrap_or(identity), |(it, _)| *it)
     }
 
+    /// Refuses a process that is none of this shim's children: from the moment an exec is in the container, who may trace
+    /// it there may have spoken for its worker.
+    pub fn own(&self, process: ProcessIdentity) -> Result<ProcessIdentity, bosun_types::Error> {
+        let is_known = self.reaped_early.iter().any(|(it, _)| *it == process);
+        if is_known || crate::sys::is_own_child(&process) {
+            return Ok(process);
+        }
+        Err(bosun_types::Error::internal(format!("the exec's worker named a stranger, pid {}", process.pid)))
+    }
+
     /// If the process that a job has just reported was reaped before that, it ends now.
     pub fn adopt_early(&mut self, exec: Option<&ExecId>) {
         let Ok(Some(identity)) = self.process(exec).map(|it| it.identity) else { return };

@@ -30,7 +30,7 @@ use crate::event_loop::{JobKind, Shim};
 use crate::job::{Job, Outcome};
 use crate::phase::Phase;
 use crate::stdio::Opened;
-use crate::{embedded, oci, record, sys};
+use crate::{oci, record, sys};
 
 /// CRIU's log while it works, among the image files.
 const LOG: &str = "restore.log";
@@ -47,7 +47,6 @@ pub struct Restore {
 /// What the child works with.
 struct Work {
     request: RestoreRequest,
-    id: String,
     cgroup: Cgroup,
     /// The init that the runtime holds.
     held: i32,
@@ -72,13 +71,7 @@ impl Shim {
             Some(Opened::Terminal(pending)) => Some(pending.socket.path().to_owned()),
             _ => None,
         };
-        let work = Work {
-            request: restore.request.clone(),
-            id: container.request.id.clone(),
-            cgroup: container.cgroup.clone(),
-            held,
-            console,
-        };
+        let work = Work { request: restore.request.clone(), cgroup: container.cgroup.clone(), held, console };
         let job = Job::spawn(&self.job_context, &[], || work.perform().map(Outcome::Process))?;
         self.jobs.push((job, JobKind::StartInit));
         Ok(())
@@ -137,7 +130,6 @@ impl Work {
     }
 
     fn adopt(&self, restored: Restored) -> Result<ProcessIdentity> {
-        embedded::set_init(&self.id, restored.pid)?;
         match (&self.console, restored.terminal) {
             (Some(console), Some(terminal)) => send_terminal(console, &terminal)?,
             (None, None) => {}

@@ -43,6 +43,16 @@ pub fn protect(options: &Options) -> Result<()> {
     start_again(binary, options)
 }
 
+/// A session keyring for this shim and all processes of its container, instead of the daemon's. Best effort: a kernel without
+/// keyrings has none to share, and one that is out of quota refuses.
+#[expect(unsafe_code, reason = "a system call without a wrapper")]
+fn new_keyring() {
+    // SAFETY: keyctl with a null name touches no memory of this process.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
+}
+
 fn start_again(binary: PathBuf, options: &Options) -> Result<()> {
     let text = |bytes: Vec<u8>| CString::new(bytes).context_nul();
     let mut arguments: Vec<CString> = Vec::new();
@@ -87,6 +97,7 @@ pub fn prepare(options: &Options) -> Result<(SignalFd, String)> {
     let directory = &options.directory;
     nix::unistd::chdir(directory).context(|| format!("enter {}", directory.display()))?;
     nix::sys::prctl::set_child_subreaper(true).context(|| "become subreaper".into())?;
+    new_keyring();
     let inherited = std::fs::read_to_string(OOM_SCORE_FILE).unwrap_or_else(|_| "0".into());
     // Without the privilege (a test in a container) the shim is only less protected.
     let _ = std::fs::write(OOM_SCORE_FILE, OOM_SCORE_ADJUSTMENT);

@@ -65,6 +65,15 @@ fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Option<(i32, ExitCause)>
     (pid > 0).then_some((pid, cause))
 }
 
+/// Whether that is a child of this process that was not reaped yet.
+#[expect(unsafe_code, reason = "see `wait`")]
+pub fn is_own_child(process: &ProcessIdentity) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is writable and lives through the call.
+    unsafe { libc::waitid(libc::P_PID, process.pid, info.as_mut_ptr(), options) == 0 }
+}
+
 /// A descriptor of a process that is no child of this one.
 #[derive(Debug)]
 pub struct ProcessFd(OwnedFd);

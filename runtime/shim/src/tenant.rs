@@ -1,154 +1,272 @@
-//! An exec that libcontainer cannot make by itself: one in a container with users of its own, whose user namespace its
-//! builder for execs does not join (0.7.0); and one of another user than root with a terminal, which it leaves to root.
+//! What a further process of a container becomes between its birth in the container and its program: session, streams,
+//! limits, label, directory, user, capabilities, filter. In this order, because each step takes away what the ones
+//! before it needed.
 //!
-//! libcontainer is told of a stand-in: root, who keeps everything. It makes the process, held before exec, in the
-//! container's cgroup and other namespaces. Then, still outside of the container's users and so out of reach for them,
-//! the process gives away its terminal, enters their namespace, and becomes what it was to be: user, groups,
-//! no_new_privileges, capabilities, filter. Only then does it execute anything.
+//! Nothing of the container is executed, loaded or trusted before the last step. What the worker can set outside and the
+//! new process inherits is set there ([`Tenant::prepare`]), because inside of a container with users of its own it could
+//! not be.
 
-use std::fs::File;
+use std::convert::Infallible;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
 
-use bosun_types::Error;
-use bosun_types::user_namespace::{IdMaps, IdRange};
 use libcontainer::capabilities::{drop_privileges, reset_effective};
+use libcontainer::config::PersonalityDomain;
+use libcontainer::seccomp::initialize_seccomp;
+use libcontainer::syscall::Syscall;
 use libcontainer::syscall::syscall::create_syscall;
-use libcontainer::utils::get_user_home;
-use libcontainer::workload::ExecutorError;
-use nix::sched::{CloneFlags, setns};
-use nix::unistd::{Gid, Uid, fchown, isatty};
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, User};
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use oci_spec::runtime::{IOPriorityClass, LinuxPersonalityDomain, LinuxSeccomp, Process, Spec, User};
 
-use crate::error::{Context as _, Result};
+use crate::filter::Program;
+use crate::scheduler;
+use crate::setup::OOM_SCORE_FILE;
 
-/// What an exec becomes when libcontainer is done with it.
-#[derive(Debug, Clone)]
-pub struct Becoming {
-    process: Process,
-    /// The container's user namespace: a descriptor that the forks inherit and the exec closes.
-    users: Option<RawFd>,
-    /// Who its user is outside.
-    owner: (u32, u32),
+/// Where programs are when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why it became nothing: the step, and what was wrong.
+pub type Failure = String;
+
+/// Its streams, as the new process finds them among its descriptors.
+#[derive(Debug)]
+pub enum Streams {
+    /// Input, output, error.
+    Pipes([OwnedFd; 3]),
+    /// A connected socket over which the terminal's other end goes to the shim.
+    Console(OwnedFd),
 }
 
-impl Becoming {
-    /// For an exec of `process` in the container of `spec`, whose init is `init`; `None`: libcontainer does it all. The
-    /// file keeps the namespace's descriptor open; it must live until the exec is made.
-    pub fn of(process: &Process, spec: &Spec, init: i32) -> Result<Option<(Self, Option<File>)>> {
-        let (uid, gid) = (process.user().uid(), process.user().gid());
-        if !has_users(spec) {
-            let own = Self { process: process.clone(), users: None, owner: (uid, gid) };
-            return Ok((process.terminal() == Some(true) && uid != 0).then_some((own, None)));
+impl Streams {
+    /// Their numbers.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::Pipes(pipes) => pipes.iter().map(|pipe| pipe.as_raw_fd()).collect(),
+            Self::Console(socket) => vec![socket.as_raw_fd()],
         }
-        let users =
-            File::open(format!("/proc/{init}/ns/user")).context(|| "open the user namespace".into())?;
-        let maps = IdMaps { uids: read_map(init, "uid_map")?, gids: read_map(init, "gid_map")? };
-        let owner = maps.host_uid(uid).zip(maps.host_gid(gid)).ok_or_else(|| {
-            Error::invalid_argument(format!("user {uid}:{gid} is not in the container's map"))
-                .with_hint("exec as a user that the container has")
-        })?;
-        let own = Self { process: process.clone(), users: Some(users.as_raw_fd()), owner };
-        Ok(Some((own, Some(users))))
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tenant {
+    process: Process,
+    environment: Vec<String>,
+    has_users: bool,
+    personality: Option<LinuxPersonalityDomain>,
+    program: Option<Program>,
+    seccomp: Option<LinuxSeccomp>,
+}
+
+/// Names the step that failed.
+trait Step<T> {
+    fn step(self, what: &str) -> Result<T, Failure>;
+}
+
+impl<T, E: std::error::Error> Step<T> for Result<T, E> {
+    fn step(self, what: &str) -> Result<T, Failure> {
+        self.map_err(|error| format!("{what}: {}", bosun_types::error::chain(&error)))
+    }
+}
+
+impl Tenant {
+    /// Of the container with that spec; `environment` is complete. `program` is the container's compiled filter; without
+    /// one the spec's is loaded.
+    pub fn new(
+        process: Process,
+        environment: Vec<String>,
+        has_users: bool,
+        spec: &Spec,
+        program: Option<Program>,
+    ) -> Self {
+        let linux = spec.linux().as_ref();
+        let personality = linux.and_then(|linux| linux.personality().as_ref());
+        Self {
+            process,
+            environment,
+            has_users,
+            personality: personality.map(|it| it.domain()),
+            seccomp: linux.and_then(|linux| linux.seccomp().clone()).filter(|_| program.is_none()),
+            program,
+        }
     }
 
-    /// Whom libcontainer makes instead.
-    pub fn stand_in(&self) -> Process {
-        let mut root = User::default();
-        root.set_umask(self.process.user().umask());
-        let mut process = self.process.clone();
-        process.set_user(root).set_capabilities(None).set_no_new_privileges(None);
-        process
+    /// In the worker, outside: what its child inherits. The affinity has a part before the group is joined and one after.
+    pub fn prepare(&self, join_groups: impl FnOnce() -> crate::error::Result<()>) -> Result<(), Failure> {
+        let affinity = self.process.exec_cpu_affinity().as_ref();
+        if let Some(cpus) = affinity.and_then(|it| it.initial().as_ref()) {
+            scheduler::set_affinity(cpus).step("set the first affinity")?;
+        }
+        join_groups().step("join the cgroup")?;
+        if let Some(cpus) = affinity.and_then(|it| it.cpu_affinity_final().as_ref()) {
+            scheduler::set_affinity(cpus).step("set the affinity")?;
+        }
+        if let Some(score) = self.process.oom_score_adj() {
+            std::fs::write(OOM_SCORE_FILE, score.to_string()).step("set the OOM score adjustment")?;
+        }
+        let syscall = create_syscall();
+        for limit in self.process.rlimits().iter().flatten() {
+            syscall.set_rlimit(limit).step("set a limit")?;
+        }
+        if let Some(priority) = self.process.io_priority() {
+            let class = match priority.class() {
+                IOPriorityClass::IoprioClassRt => 1,
+                IOPriorityClass::IoprioClassBe => 2,
+                IOPriorityClass::IoprioClassIdle => 3,
+            };
+            syscall.set_io_priority(class, priority.priority()).step("set the I/O priority")?;
+        }
+        match self.process.scheduler() {
+            Some(wanted) => scheduler::set(wanted).step("set the scheduler"),
+            None => Ok(()),
+        }
     }
 
-    /// In the held process, right before it executes its program. `load` loads the container's filter.
-    pub fn happen(&self, load: impl Fn() -> Result<(), ExecutorError>) -> Result<(), ExecutorError> {
-        let failed = |what: &'static str| {
-            move |error: &dyn std::fmt::Display| ExecutorError::Other(format!("exec: {what}: {error}"))
-        };
-        if isatty(io::stdin()).unwrap_or(false) {
-            let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
-            fchown(io::stdin(), Some(uid), Some(gid))
-                .map_err(|error| failed("give the terminal away")(&error))?;
+    /// In the new process. Only failure returns.
+    pub fn become_it(&self, streams: Streams) -> Result<Infallible, Failure> {
+        let syscall = create_syscall();
+        let syscall = syscall.as_ref();
+        let (user, bound) = (self.process.user(), self.process.no_new_privileges() == Some(true));
+        nix::unistd::setsid().step("begin a session")?;
+        if self.has_users {
+            // Until now a stranger to the container's users: its root from here on.
+            change_ids(&User::default(), &[]).step("become the container's root")?;
         }
-        if let Some(users) = self.users {
-            enter(users).map_err(|error| failed("join the container's users")(&error))?;
-        }
-        let bound = self.process.no_new_privileges() == Some(true);
+        self.take(streams, syscall)?;
         if bound {
-            nix::sys::prctl::set_no_new_privs().map_err(|error| failed("gain no privileges")(&error))?;
+            nix::sys::prctl::set_no_new_privs().step("gain no privileges")?;
         }
-        let (user, syscall) = (self.process.user(), create_syscall());
+        if let Some(domain) = self.personality {
+            let domain = match domain {
+                LinuxPersonalityDomain::PerLinux => PersonalityDomain::Linux,
+                LinuxPersonalityDomain::PerLinux32 => PersonalityDomain::Linux32,
+            };
+            syscall.personality(domain).step("set the personality")?;
+        }
+        if let Some(profile) = self.process.apparmor_profile() {
+            libcontainer::apparmor::apply_profile(profile).step("set the AppArmor profile")?;
+        }
+        if let Some(bits) = user.umask() {
+            let mode = Mode::from_bits(bits).ok_or_else(|| format!("{bits:o} is no umask"))?;
+            nix::sys::stat::umask(mode);
+        }
+        let is_there = self.change_directory(false)?;
         let groups: Vec<Gid> = user.additional_gids().iter().flatten().copied().map(Gid::from_raw).collect();
-        let set = nix::unistd::setgroups(&groups);
-        set.map_err(|error| failed("set groups")(&error))?;
-        change_ids(user).map_err(|error| failed("change the user")(&error))?;
-        reset_effective(syscall.as_ref()).map_err(|error| failed("keep capabilities")(&error))?;
+        change_ids(user, &groups).step("change the user")?;
+        reset_effective(syscall).step("keep capabilities")?;
         // Without no_new_privileges a filter needs a right that is about to go; with it, it comes last.
         if !bound {
-            load()?;
+            self.filter()?;
         }
         if let Some(capabilities) = self.process.capabilities() {
-            drop_privileges(capabilities, syscall.as_ref())
-                .map_err(|error| failed("drop capabilities")(&error))?;
+            drop_privileges(capabilities, syscall).step("drop capabilities")?;
         }
-        self.set_home();
-        if bound { load() } else { Ok(()) }
+        if !is_there {
+            self.change_directory(true)?;
+        }
+        // CVE-2024-21626: a directory outside of the root has no path.
+        let cwd = nix::unistd::getcwd().step("look at the working directory")?;
+        if !cwd.is_absolute() {
+            return Err("the working directory is outside of the container's root".into());
+        }
+        if bound {
+            self.filter()?;
+        }
+        self.execute()
     }
 
-    /// libcontainer has set the stand-in's.
-    #[expect(unsafe_code, reason = "the environment of a process about to execute")]
-    fn set_home(&self) {
-        let given = |word: &String| word.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
-        if self.process.env().iter().flatten().any(given) {
-            return;
-        }
-        let home = get_user_home(self.process.user().uid());
-        // SAFETY: this forked process has one thread.
-        unsafe {
-            match home {
-                Some(home) => std::env::set_var("HOME", home),
-                None => std::env::remove_var("HOME"),
+    fn take(&self, streams: Streams, syscall: &dyn Syscall) -> Result<(), Failure> {
+        match streams {
+            Streams::Pipes([stdin, stdout, stderr]) => {
+                nix::unistd::dup2_stdin(&stdin).step("take standard input")?;
+                nix::unistd::dup2_stdout(&stdout).step("take standard output")?;
+                nix::unistd::dup2_stderr(&stderr).step("take standard error")
+            }
+            Streams::Console(socket) => {
+                // It closes the socket.
+                let socket = std::os::fd::IntoRawFd::into_raw_fd(socket);
+                libcontainer::tty::setup_console(syscall, socket, false).step("make a terminal")?;
+                let user = self.process.user();
+                let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
+                if !uid.is_root() {
+                    nix::unistd::fchown(io::stdin().as_fd(), Some(uid), Some(gid))
+                        .step("give the terminal away")?;
+                }
+                Ok(())
             }
         }
     }
+
+    /// As root first, who may go where the user may not; if root may not (a network file system), as the user later.
+    fn change_directory(&self, is_last: bool) -> Result<bool, Failure> {
+        let cwd = self.process.cwd();
+        match nix::unistd::chdir(cwd) {
+            Ok(()) => Ok(true),
+            Err(Errno::EPERM | Errno::EACCES) if !is_last => Ok(false),
+            Err(error) => Err(error).step(&format!("enter {}", cwd.display())),
+        }
+    }
+
+    fn filter(&self) -> Result<(), Failure> {
+        if let Some(program) = &self.program {
+            return program.load().step("load the seccomp filter");
+        }
+        let Some(seccomp) = &self.seccomp else { return Ok(()) };
+        let listener = initialize_seccomp(seccomp).step("load the seccomp filter")?;
+        match listener {
+            Some(_) => Err("a seccomp filter with a listener is not done for an exec".into()),
+            None => Ok(()),
+        }
+    }
+
+    fn execute(&self) -> Result<Infallible, Failure> {
+        let text = |word: &str| CString::new(word).step("a word with a zero byte");
+        let words = self.process.args().as_deref().unwrap_or_default();
+        let arguments = words.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
+        let environment = self.environment.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
+        let name = words.first().ok_or("there is no program to execute")?;
+        let path = self.environment.iter().find_map(|word| word.strip_prefix("PATH="));
+        let mut reason = Errno::ENOENT;
+        for candidate in candidates(name, path.unwrap_or(DEFAULT_PATH)) {
+            let Err(error) = nix::unistd::execve(text(&candidate)?.as_c_str(), &arguments, &environment);
+            match error {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                // There may be another one further on.
+                Errno::EACCES => reason = error,
+                _ => return Err(format!("execute {candidate}: {error}")),
+            }
+        }
+        match reason {
+            Errno::ENOENT => Err(format!("executable '{name}' not found in $PATH")),
+            _ => Err(format!("execute {name}: {reason}")),
+        }
+    }
+}
+
+/// Where a program of that name may be, as execvp(3) looks.
+fn candidates(name: &str, path: &str) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    let in_directory = |directory: &str| match directory {
+        "" => name.to_owned(),
+        _ => Path::new(directory).join(name).to_string_lossy().into_owned(),
+    };
+    path.split(':').map(in_directory).collect()
 }
 
 /// Permitted capabilities stay until they are dropped by name.
-fn change_ids(user: &User) -> nix::Result<()> {
+fn change_ids(user: &User, groups: &[Gid]) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
+    nix::unistd::setgroups(groups)?;
     nix::sys::prctl::set_keepcaps(true)?;
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)?;
     nix::sys::prctl::set_keepcaps(false)
-}
-
-/// Whether the container has users of its own, made for it or joined.
-fn has_users(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    namespaces.is_some_and(|all| all.iter().any(|it| it.typ() == LinuxNamespaceType::User))
-}
-
-#[expect(unsafe_code, reason = "the number of a descriptor that the fork inherited")]
-fn enter(users: RawFd) -> nix::Result<()> {
-    // SAFETY: `Becoming::of`'s file kept it open until this process was forked, and nothing here closes it.
-    setns(unsafe { BorrowedFd::borrow_raw(users) }, CloneFlags::CLONE_NEWUSER)
-}
-
-/// As seen from here: ids outside are the host's.
-fn read_map(init: i32, name: &str) -> Result<Vec<IdRange>> {
-    let path = format!("/proc/{init}/{name}");
-    let text = std::fs::read_to_string(&path).context(|| format!("read {path}"))?;
-    parse_map(&text).ok_or_else(|| Error::internal(format!("{path} is malformed")).into())
-}
-
-fn parse_map(text: &str) -> Option<Vec<IdRange>> {
-    let line = |line: &str| {
-        let mut numbers = line.split_ascii_whitespace().map(str::parse);
-        let mut next = || numbers.next()?.ok();
-        Some(IdRange { container: next()?, host: next()?, size: next()? })
-    };
-    text.lines().map(line).collect()
 }
 
 #[cfg(test)]
@@ -156,21 +274,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_of_a_process_are_read() {
-        let maps = parse_map("         0     100000      65536\n     65536          1          1\n").unwrap();
-        assert_eq!(maps.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0:100000:65536", "65536:1:1"]);
-        assert_eq!(parse_map("0 1\n"), None);
-        assert_eq!(parse_map("0 0 4294967295").unwrap()[0].size, u32::MAX);
-    }
-
-    #[test]
-    fn the_stand_in_keeps_everything_and_the_rest_is_as_it_was() {
-        let json = r#"{"cwd": "/srv", "args": ["true"], "user": {"uid": 33, "gid": 34, "umask": 18},
-            "noNewPrivileges": true, "capabilities": {"bounding": ["CAP_CHOWN"]}}"#;
-        let process: Process = serde_json::from_str(json).unwrap();
-        let stand_in = Becoming { process: process.clone(), users: None, owner: (33, 34) }.stand_in();
-        assert_eq!((stand_in.user().uid(), stand_in.user().gid(), stand_in.user().umask()), (0, 0, Some(18)));
-        assert_eq!((stand_in.capabilities(), stand_in.no_new_privileges()), (&None, None));
-        assert_eq!((stand_in.args(), stand_in.cwd()), (process.args(), process.cwd()));
+    fn a_program_is_looked_for_as_execvp_does() {
+        assert_eq!(candidates("sh", "/bin:/usr/bin"), ["/bin/sh", "/usr/bin/sh"]);
+        assert_eq!(candidates("sh", "/bin::/x"), ["/bin/sh", "sh", "/x/sh"]);
+        for direct in ["/bin/sh", "./sh", "bin/sh"] {
+            assert_eq!(candidates(direct, "/bin"), [direct]);
+        }
     }
 }

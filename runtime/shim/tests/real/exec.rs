@@ -198,3 +198,71 @@ fn an_exec_is_under_the_seccomp_filter_of_its_container() {
         task.finish(client);
     }
 }
+
+/// What it wrote, without the log's own words.
+fn said(log: &std::path::Path) -> Vec<String> {
+    log_lines(log).iter().map(|line| line.trim_start_matches("stdout F ").to_owned()).collect()
+}
+
+#[test]
+fn tsk_22_an_exec_is_all_that_its_process_says() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    let log = log_target(&task, 0, 1);
+    let script = "umask; cat /proc/self/oom_score_adj; cut -d ' ' -f 19 /proc/self/stat; grep Cpus_allowed_list /proc/self/status; \
+                  ulimit -n; id -u; id -G; pwd; echo $HOME; ls /proc/self/fd | wc -l";
+    let mut process: serde_json::Value = serde_json::from_slice(&spec(script)).unwrap();
+    process["user"] = json!({"uid": 33, "gid": 34, "additionalGids": [34, 7], "umask": 0o27});
+    process["cwd"] = json!("/tmp");
+    process["oomScoreAdj"] = json!(321);
+    process["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+    process["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    process["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}]);
+    let stdio = Stdio { log: Some(log.clone()), ..Stdio::default() };
+    let request = Request::AddExec { id: id("e1"), process: serde_json::to_vec(&process).unwrap(), stdio };
+    assert_eq!(client.request(request), Ok(Response::Done));
+    start(&mut client, "e1");
+    assert_eq!(code(&client.exit().status.cause), 0);
+    let lines: Vec<String> = said(log.path.as_ref());
+    // `ls` has the directory open beside its three streams.
+    let wanted = ["0027", "321", "5", "Cpus_allowed_list:\t0", "77", "33", "34 7", "/tmp", "/", "4"];
+    assert_eq!(lines, wanted, "{lines:?}");
+}
+
+/// CVE-2019-14271's way: a name service of the container would be loaded into a process that is not confined yet.
+#[test]
+fn a_home_is_read_from_passwd_and_nothing_of_the_container_is_asked() {
+    let task = Task::new("echo $HOME; sleep 1000");
+    let etc = task.home.path().join("image/etc");
+    std::fs::create_dir_all(&etc).unwrap();
+    std::fs::write(etc.join("passwd"), "root:x:0:0::/home/of-root:/bin/sh\n").unwrap();
+    std::fs::write(etc.join("nsswitch.conf"), "passwd: evil\n").unwrap();
+    let log = log_target(&task, 0, 1);
+    let stdio = Stdio { log: Some(log.clone()), ..Stdio::default() };
+    let (mut client, _) = task.run(&stdio);
+    add(&mut client, "e1", "echo $HOME", stdio);
+    start(&mut client, "e1");
+    client.exit();
+    assert_eq!(said(log.path.as_ref()), ["/home/of-root", "/home/of-root"]);
+}
+
+#[test]
+fn an_exec_of_what_is_not_there_says_so_and_leaves_no_process() {
+    let task = Task::new("sleep 1000");
+    let (mut client, _) = task.run(&Stdio::default());
+    for (name, word, wanted) in [
+        ("e1", "no-such-program", "executable 'no-such-program' not found in $PATH"),
+        ("e2", "/bin", "execute /bin: EACCES"),
+    ] {
+        let mut process: serde_json::Value = serde_json::from_slice(&spec("")).unwrap();
+        process["args"] = json!([word]);
+        let process = serde_json::to_vec(&process).unwrap();
+        let request = Request::AddExec { id: id(name), process, stdio: Stdio::default() };
+        assert_eq!(client.request(request), Ok(Response::Done));
+        let error = client.request(Request::Start { exec: Some(id(name)) }).unwrap_err();
+        assert!(error.message.contains(wanted), "{error:?}");
+        assert_eq!(client.request(Request::DeleteExec { id: id(name) }), Ok(Response::Done));
+    }
+    let Response::Pids(pids) = client.request(Request::Pids).unwrap() else { panic!("no pids") };
+    assert_eq!(pids.len(), 1, "{pids:?}");
+}
