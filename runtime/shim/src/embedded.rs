@@ -70,6 +70,7 @@ impl OciRuntime for Embedded {
         let failed = |why: String| ShimError::Runtime(format!("exec: {why}"));
         let (spec, process) = (crate::oci::load_init_spec()?, exec.process);
         let door = Door::open(exec.init, exec.cgroup)?;
+        door.check_user(process.user().uid(), process.user().gid())?;
         let mut environment = process.env().clone().unwrap_or_default();
         home::complete(&mut environment, door.root(), process.user().uid());
         let program = Program::of_container()?;

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use bosun_types::Error;
 use bosun_types::task::ProcessIdentity;
+use bosun_types::user_namespace::{IdMaps, IdRange};
 use nix::sched::{CloneFlags, setns};
 
 use crate::cgroup::Cgroup;
@@ -44,6 +45,7 @@ pub struct Door {
     root: File,
     unified: Option<File>,
     groups: Vec<PathBuf>,
+    users: Option<IdMaps>,
 }
 
 impl Door {
@@ -65,7 +67,13 @@ impl Door {
         let root = File::open(&root).context(|| format!("open {root}"))?;
         let unified = cgroup.v2().map(|path| File::open(path).context(|| format!("open {}", path.display())));
         let groups = cgroup.thread_files();
-        Ok(Self { init: held, foreign, root, unified: unified.transpose()?, groups })
+        let users = match foreign.contains(CloneFlags::CLONE_NEWUSER) {
+            true => {
+                Some(IdMaps { uids: read_map(init.pid, "uid_map")?, gids: read_map(init.pid, "gid_map")? })
+            }
+            false => None,
+        };
+        Ok(Self { init: held, foreign, root, unified: unified.transpose()?, groups, users })
     }
 
     /// Its root directory, from outside.
@@ -75,7 +83,18 @@ impl Door {
 
     /// Whether it has users of its own.
     pub fn has_users(&self) -> bool {
-        self.foreign.contains(CloneFlags::CLONE_NEWUSER)
+        self.users.is_some()
+    }
+
+    /// Refuses a user and group that it does not have.
+    pub fn check_user(&self, uid: u32, gid: u32) -> Result<()> {
+        let Some(users) = &self.users else { return Ok(()) };
+        if users.host_uid(uid).zip(users.host_gid(gid)).is_some() {
+            return Ok(());
+        }
+        Err(Error::invalid_argument(format!("user {uid}:{gid} is not in the container's map"))
+            .with_hint("exec as a user that the container has")
+            .into())
     }
 
     /// Joins the groups that a thread joins by itself. The caller has one thread and is outside still.
@@ -101,6 +120,22 @@ impl Door {
     }
 }
 
+/// As seen from here: ids outside are the host's.
+fn read_map(init: u32, name: &str) -> Result<Vec<IdRange>> {
+    let path = format!("/proc/{init}/{name}");
+    let text = std::fs::read_to_string(&path).context(|| format!("read {path}"))?;
+    parse_map(&text).ok_or_else(|| Error::internal(format!("{path} is malformed")).into())
+}
+
+fn parse_map(text: &str) -> Option<Vec<IdRange>> {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(IdRange { container: next()?, host: next()?, size: next()? })
+    };
+    text.lines().map(line).collect()
+}
+
 /// A fork whose child is the caller's sibling, born in the given group; `None` in the child.
 #[expect(unsafe_code, reason = "a system call without a wrapper")]
 fn fork_sibling(group: Option<BorrowedFd<'_>>) -> io::Result<Option<i32>> {
@@ -116,5 +151,18 @@ fn fork_sibling(group: Option<BorrowedFd<'_>>) -> io::Result<Option<i32>> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
         pid => i32::try_from(pid).map(Some).map_err(io::Error::other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_of_a_process_are_read() {
+        let maps = parse_map("         0     100000      65536\n     65536          1          1\n").unwrap();
+        assert_eq!(maps.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0:100000:65536", "65536:1:1"]);
+        assert_eq!(parse_map("0 1\n"), None);
+        assert_eq!(parse_map("0 0 4294967295").unwrap()[0].size, u32::MAX);
     }
 }
