@@ -76,9 +76,9 @@ impl ContainersHandle {
 /// One container.
 #[derive(Clone)]
 pub struct ContainerHandle {
-    core: Shared,
-    namespace: NamespaceName,
-    id: ContainerId,
+    pub(crate) core: Shared,
+    pub(crate) namespace: NamespaceName,
+    pub(crate) id: ContainerId,
 }
 
 /// What goes with a container.

@@ -57,6 +57,8 @@ pub struct Core {
     pub transfers: crate::transfers::Running,
     /// Which group a container is in.
     pub memberships: crate::group::Memberships,
+    /// Places for copies of files.
+    pub copies: Arc<tokio::sync::Semaphore>,
     /// Git revision; empty when unknown.
     pub revision: String,
 }

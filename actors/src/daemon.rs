@@ -103,6 +103,7 @@ impl Daemon {
             samples: crate::samples::LastSamples::default(),
             gc: Gc::new(options.gc),
             transfers: crate::transfers::Running::default(),
+            copies: crate::copies::limit(),
             revision: options.revision,
         });
         let flags = Flags {

@@ -27,7 +27,7 @@ use bosun_types::{Error, ExecId, Result, Timestamp};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::ports::{Attached, Owner, RootPath, Shim, SpecInput, TaskHost};
+use crate::ports::{Attached, Owner, RootPath, Shim, SpecInput, TaskHost, WritableRoot};
 
 /// How long a new shim may take until it listens.
 const SHIM_START: Duration = Duration::from_secs(10);
@@ -279,6 +279,15 @@ impl TaskHost for RealHost {
 
     fn open_mounts(&self, mounts: &[Mount]) -> Result<OwnedFd> {
         Ok(mount::detached(mounts)?)
+    }
+
+    fn mount_to_write(&self, mounts: &[Mount]) -> Result<WritableRoot> {
+        let mount = mount::TempMount::new(&self.state, mounts)?;
+        Ok(WritableRoot { root: mount::open_root(mount.path())?, mount: Box::new(mount) })
+    }
+
+    fn open_root_of(&self, process: &ProcessIdentity) -> Result<Option<OwnedFd>> {
+        Ok(process::root_of(process)?)
     }
 
     fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage> {

@@ -8,6 +8,7 @@ pub mod audit;
 mod checkpoints;
 pub mod containers;
 pub mod content;
+pub mod copies;
 pub mod core;
 pub mod cursors;
 pub mod daemon;

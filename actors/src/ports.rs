@@ -109,6 +109,16 @@ pub trait TaskHost: Send + Sync {
         let _ = mounts;
         Err(bosun_types::Error::not_implemented("this host mounts nothing"))
     }
+    /// The same for writing, mounted in a private place that goes with the value. Blocking.
+    fn mount_to_write(&self, mounts: &[Mount]) -> Result<WritableRoot> {
+        let _ = mounts;
+        Err(bosun_types::Error::not_implemented("this host mounts nothing"))
+    }
+    /// The root that this very process sees, its mounts included; `None`: it has ended. Blocking.
+    fn open_root_of(&self, process: &ProcessIdentity) -> Result<Option<OwnedFd>> {
+        let _ = process;
+        Err(bosun_types::Error::not_implemented("this host has no processes"))
+    }
     /// What the group at this cgroup path has used; NotFound: there is none. Blocking.
     fn usage(&self, cgroup_path: &str) -> Result<CgroupUsage>;
     /// A process's live output, on a connection of its own to the shim; nothing is read ahead of who takes it. Unavailable, or an error as the last
@@ -126,6 +136,14 @@ pub trait TaskHost: Send + Sync {
         request: LogRequest,
         done: BoxFuture<'static, ()>,
     ) -> mpsc::Receiver<Result<LogRecord>>;
+}
+
+/// A snapshot's root, mounted to be written to.
+pub struct WritableRoot {
+    /// The root.
+    pub root: OwnedFd,
+    /// Goes with the mount; dropped after the descriptor.
+    pub mount: Box<dyn std::any::Any + Send>,
 }
 
 /// What a spec is built from.

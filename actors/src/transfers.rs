@@ -14,6 +14,7 @@
 //! fetched ones are resumed. Equal pulls in flight are one. A layer is unpacked once however many transfers want it: chain ids are locked, lowest
 //! first, until the commit.
 
+pub(crate) mod channel;
 mod documents;
 mod export;
 mod import;

@@ -4,6 +4,7 @@ mod access;
 mod archive;
 mod checkpoint;
 mod content;
+mod copy;
 mod events;
 mod filter;
 mod garbage;
@@ -21,6 +22,7 @@ pub use self::access::{Audit, SocketCommand};
 pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
 pub use self::checkpoint::{Checkpoint, Restore};
 pub use self::content::{Content, ContentCommand};
+pub use self::copy::{Commit, Copy, Prune};
 pub use self::events::{CursorsCommand, Events, EventsCommand};
 pub use self::filter::Filter;
 pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
@@ -112,6 +114,13 @@ pub enum Command {
     Wait(Names),
     /// Remove containers.
     Rm(Rm),
+    /// Copy files out of a container or into it.
+    #[command(alias = "copy")]
+    Cp(Copy),
+    /// Store what a container wrote as an image.
+    Commit(Commit),
+    /// Remove containers that have ended, images that nothing uses, and what only they kept.
+    Prune(Prune),
     /// Show a container's record, spec and task as JSON.
     Inspect(Names),
     /// Look at and change blobs.

@@ -3,9 +3,11 @@
 mod attach;
 mod audit;
 mod checkpoint;
+mod commit;
 mod containers;
 mod content;
 mod content_transfer;
+mod cp;
 mod daemon;
 mod doctor;
 mod events;
@@ -20,6 +22,7 @@ mod lifecycle;
 mod live;
 mod logs;
 mod namespaces;
+mod prune;
 mod pull;
 mod push;
 mod run;
@@ -58,6 +61,9 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Restore(options) => return run::run(&context, options.into()).await,
         Command::Attach(options) => return attach::attach(&context, &options).await,
         Command::Exec(options) => return exec::exec(&context, options).await,
+        Command::Cp(options) => cp::cp(&context, &options).await,
+        Command::Commit(options) => commit::commit(&context, &options).await,
+        Command::Prune(options) => prune::prune(&context, &options).await,
         Command::Checkpoint(options) => checkpoint::checkpoint(&context, options).await,
         Command::Pull(options) => pull::pull(&context, &options).await,
         Command::Push(options) => push::push(&context, &options).await,

@@ -46,6 +46,57 @@ interface Container {
 
   setRestartPolicy @9 (policy :RestartPolicy) -> (error :Common.Error);
   # Errors: invalidArgument. A container that has ended already is left as it is.
+
+  statPath @10 (path :Text, follow :Bool) -> (error :Common.Error, info :FileInfo);
+  # What is at a path of its root, running or not. `follow`: behind a symbolic link at its end. Errors: notFound.
+
+  copyOut @11 (request :CopyOut, sink :Common.ByteSink) -> (error :Common.Error, copy :Copy);
+  # Writes what is at a path into the caller's sink, as a tar stream. Its end is told to the sink only if all of it was right. Errors: notFound,
+  # resourceExhausted (too many copies at once).
+
+  copyIn @12 (request :CopyIn) -> (error :Common.Error, sink :Common.ByteSink, copy :Copy);
+  # Write a tar stream to the sink, then `end`. What was unpacked before a failure stays. Errors: notFound (the directory), resourceExhausted.
+}
+
+interface Copy {
+  wait @0 () -> (error :Common.Error, copied :Copied);
+  # Answers when it is done; `error` is the copy's own failure.
+}
+
+enum FileKind {
+  file @0;
+  directory @1;
+  symlink @2;
+  other @3;
+}
+
+struct FileInfo {
+  kind @0 :FileKind;
+  size @1 :UInt64;
+  mode @2 :UInt32;
+  modifiedAt @3 :Int64;
+  link @4 :Text;
+  # Of a symbolic link.
+}
+
+struct CopyOut {
+  path @0 :Text;
+  rename @1 :Text;
+  # What it is called in the stream; empty: of a directory only what it holds.
+  follow @2 :Bool;
+}
+
+struct CopyIn {
+  directory @0 :Text;
+  keepOwners @1 :Bool;
+  # As the stream says; else everything belongs to the container's root.
+}
+
+struct Copied {
+  entries @0 :UInt64;
+  bytes @1 :UInt64;
+  skipped @2 :UInt64;
+  # Sockets on the way out, devices on the way in.
 }
 
 struct StopRequest {

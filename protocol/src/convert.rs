@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod common;
 pub mod container;
 pub mod content;
+pub mod copy;
 pub mod daemon;
 pub mod event;
 pub mod group;

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use bosun_types::task::{ExitCause, ProcessIdentity};
 use nix::errno::Errno;
@@ -35,6 +36,20 @@ pub fn kill(process: &ProcessIdentity, signal: Signal) -> Result<bool> {
         Some(descriptor) => descriptor.kill(signal),
         None => Ok(false),
     }
+}
+
+/// The root that this very process sees, in its own mount namespace; `None` when it has ended.
+pub fn root_of(process: &ProcessIdentity) -> Result<Option<OwnedFd>> {
+    let opened = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("/proc/{}/root", process.pid));
+    // Asked after opening: if it is the right one still, what was opened is of it.
+    if !alive(process) {
+        return Ok(None);
+    }
+    let root = opened.context(|| format!("open the root of process {}", process.pid))?;
+    Ok(Some(root.into()))
 }
 
 fn read_stat(pid: u32) -> Option<(char, ProcessIdentity)> {

@@ -41,6 +41,8 @@ pub enum Whiteouts {
     Overlay,
     /// The named file, or the directory's other contents, are removed. For a directory that holds the parents' files too.
     Remove,
+    /// Nothing: it is a file like any other. For what is no layer.
+    Ordinary,
 }
 
 /// Bounds on what one archive may ask for.
@@ -79,6 +81,8 @@ pub struct UnpackOptions {
     pub devices: bool,
     /// Give files the owners that the archive names; else they belong to the caller.
     pub owners: bool,
+    /// A directory in the way of something else, or something else in the way of a directory, is refused, not replaced.
+    pub keep_kinds: bool,
     /// Roots of the parent layers, nearest first, that lend owner and mode to directories the archive only implies.
     pub parents: Vec<PathBuf>,
     /// Bounds.
@@ -93,6 +97,7 @@ impl Default for UnpackOptions {
             whiteouts: Whiteouts::Overlay,
             devices: true,
             owners: true,
+            keep_kinds: false,
             parents: Vec::new(),
             limits: Limits::default(),
             compression: CompressionLimits::default(),
@@ -127,4 +132,15 @@ pub fn unpack(reader: impl Read, target: &Path, options: &UnpackOptions) -> Resu
 pub fn unpack_buffered(reader: impl BufRead, target: &Path, options: &UnpackOptions) -> Result<UnpackReport> {
     let unpacker = unpack::Unpacker::new(target, options)?;
     unpacker.run(&mut reader::TarReader::new(reader, options.limits))
+}
+
+/// The same into a root that is open, for what is no layer: `change` has a say in each entry that is not the root itself.
+pub(crate) fn unpack_into(
+    root: root::Root,
+    reader: impl BufRead,
+    options: &UnpackOptions,
+    change: impl FnMut(&mut reader::Entry),
+) -> Result<UnpackReport> {
+    let mut reader = reader::TarReader::new(reader, options.limits);
+    unpack::Unpacker::below(root, options).run_changed(&mut reader, change)
 }

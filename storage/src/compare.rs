@@ -24,7 +24,7 @@ use crate::content::{ContentError, Ingest};
 use crate::hashed::Hashed;
 
 mod decide;
-mod node;
+pub(crate) mod node;
 #[cfg(test)]
 mod tests;
 mod walk;

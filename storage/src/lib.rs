@@ -9,6 +9,7 @@ pub mod committer;
 pub mod compare;
 pub mod compression;
 pub mod content;
+pub mod copy;
 mod counters;
 pub mod error;
 mod hashed;

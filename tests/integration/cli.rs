@@ -5,21 +5,21 @@ use std::process::Output;
 use bosun_tests::fixture;
 use bosun_tests::world::World;
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn bosun(world: &World, words: &[&str]) -> Output {
+pub(crate) fn bosun(world: &World, words: &[&str]) -> Output {
     world.bosun(words).output().expect("bosun runs")
 }
 
-fn good(world: &World, words: &[&str]) -> String {
+pub(crate) fn good(world: &World, words: &[&str]) -> String {
     let output = bosun(world, words);
     assert!(output.status.success(), "bosun {words:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
-fn with_image() -> (World, bosun_tests::world::Daemon) {
+pub(crate) fn with_image() -> (World, bosun_tests::world::Daemon) {
     let world = World::new();
     let daemon = world.start();
     let archive = world.path("image.tar");

@@ -7,6 +7,7 @@ mod bad_input;
 mod checkpoint;
 mod cli;
 mod content;
+mod copies;
 mod deaths;
 mod diff;
 mod distribution;

@@ -2,7 +2,6 @@
 //!
 //! Nothing is logged and nothing is owned: an export changes nothing, and ends with who reads it.
 
-use std::io::{self, Write};
 use std::sync::Mutex;
 
 use bosun_storage::image::closure::{Member, Platforms as Wanted};
@@ -13,8 +12,8 @@ use bosun_types::transfer::{ExportRequest, PartStatus, Platforms, TransferKind, 
 use bosun_types::{Digest, Error, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
+use super::channel::Chunks;
 use super::progress::Progress;
 use super::{Added, TransferHandle};
 use crate::core::{Shared, blocking};
@@ -22,8 +21,6 @@ use crate::{content, images};
 
 /// Chunks between the writer of the archive and the client.
 const CHUNKS_WAITING: usize = 8;
-/// Size of a chunk, in bytes.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Most images of one archive.
 const IMAGES_MAX: usize = 1024;
 
@@ -60,8 +57,7 @@ pub(crate) fn start(
     let (core, namespace, docker, cancel) =
         (core.clone(), namespace.clone(), request.docker, handle.cancel.clone());
     core.runtime.clone().spawn(async move {
-        let output =
-            Chunks { sender, cancel: cancel.clone(), runtime: core.runtime.clone(), waiting: Vec::new() };
+        let output = Chunks::new(sender, cancel.clone(), core.runtime.clone());
         let (shown, of_images) = (progress.clone(), records.clone());
         let written =
             blocking(move || write(&core, &namespace, &of_images, platforms, docker, &shown, output));
@@ -120,42 +116,4 @@ fn write(
         },
     };
     Ok(write_archive(&images, &core.content, &options, output)?)
-}
-
-/// The archive's bytes in chunks to whoever takes them. Waits for a slow reader, but not after a cancel.
-struct Chunks {
-    sender: mpsc::Sender<Bytes>,
-    cancel: CancellationToken,
-    runtime: tokio::runtime::Handle,
-    waiting: Vec<u8>,
-}
-
-impl Chunks {
-    fn send(&mut self) -> io::Result<()> {
-        let chunk = Bytes::from(std::mem::replace(&mut self.waiting, Vec::with_capacity(CHUNK_BYTES)));
-        let stopped = |error: Error| io::Error::other(error);
-        self.runtime.block_on(async {
-            tokio::select! {
-                () = self.cancel.cancelled() => Err(stopped(Error::cancelled("the transfer was cancelled"))),
-                sent = self.sender.send(chunk) => {
-                    sent.map_err(|_| stopped(Error::cancelled("nobody reads the archive any more")))
-                }
-            }
-        })
-    }
-}
-
-impl Write for Chunks {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let length = buffer.len().min(CHUNK_BYTES - self.waiting.len());
-        self.waiting.extend_from_slice(&buffer[..length]);
-        if self.waiting.len() == CHUNK_BYTES {
-            self.send()?;
-        }
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.waiting.is_empty() { Ok(()) } else { self.send() }
-    }
 }

@@ -1,7 +1,6 @@
 //! Importing an archive (IEX-2..6), and unpacking what is already here: the same layers code on local blobs.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 
 use bosun_storage::batch::Batch;
@@ -15,10 +14,10 @@ use bosun_types::transfer::{ImportRequest, TransferKind, TransferState};
 use bosun_types::{Digest, Error, ErrorClass, ImageName, Labels, LeaseId, NamespaceName, Result};
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::documents::{self, Documents};
-use super::layers::{self, ChannelReader, Work};
+use super::channel::{ChannelReader, pump};
+use super::layers::{self, Work};
 use super::record::{self, Finished};
 use super::{Added, TransferHandle};
 use crate::core::{Shared, blocking};
@@ -101,24 +100,6 @@ async fn read(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>
         Ok(read_archive(ChannelReader::new(receiver), &work.core.content, &work.namespace, &options)?)
     })
     .await
-}
-
-async fn pump(
-    mut bytes: mpsc::Receiver<Bytes>,
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    cancel: CancellationToken,
-) {
-    loop {
-        let chunk = tokio::select! {
-            chunk = bytes.recv() => chunk.map(Ok),
-            () = cancel.cancelled() => Some(Err(io::Error::other("the transfer was cancelled"))),
-        };
-        let Some(chunk) = chunk else { return };
-        let over = chunk.is_err();
-        if sender.send(chunk).await.is_err() || over {
-            return;
-        }
-    }
 }
 
 async fn finish(work: &Work, request: &ImportRequest, imported: &Imported) -> Result<Vec<ImageRecord>> {

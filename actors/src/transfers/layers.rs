@@ -19,6 +19,7 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::channel::ChannelReader;
 use super::documents::Documents;
 use super::progress::{Part, Progress};
 use crate::core::{Shared, SharedSnapshotter, blocking};
@@ -516,31 +517,5 @@ async fn pump(
         if sender.send(chunk).await.is_err() || over {
             return;
         }
-    }
-}
-
-/// A channel of chunks as a blocking reader.
-pub(crate) struct ChannelReader {
-    receiver: mpsc::Receiver<io::Result<Bytes>>,
-    chunk: Bytes,
-}
-
-impl ChannelReader {
-    pub(crate) fn new(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Self { receiver, chunk: Bytes::new() }
-    }
-}
-
-impl Read for ChannelReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.receiver.blocking_recv() {
-                None => return Ok(0),
-                Some(chunk) => self.chunk = chunk?,
-            }
-        }
-        let count = self.chunk.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.chunk.split_to(count));
-        Ok(count)
     }
 }

@@ -184,6 +184,17 @@ async fn remove(context: &Context, name: &str, options: &Rm) -> anyhow::Result<(
     Ok(())
 }
 
+/// Removes one that has ended, with its snapshot.
+pub async fn remove_ended(context: &Context, name: &str) -> anyhow::Result<()> {
+    let container = context.container(name)?;
+    match container.task().delete().await {
+        Ok(_) => {}
+        Err(error) if error.class == ErrorClass::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(container.delete(true).await?)
+}
+
 /// A snapshot that is to outlive its container is kept by nothing else: without the label the next collection takes it.
 async fn root_snapshot(context: &Context, container: &Container) -> anyhow::Result<()> {
     let record = container.record().await?;

@@ -25,8 +25,10 @@
 #![warn(missing_docs)]
 
 mod access;
+mod commit;
 mod containers;
 mod content;
+mod copies;
 mod daemon;
 mod driver;
 mod events;
@@ -50,8 +52,10 @@ mod upload;
 pub use bosun_filter::{Expression, FieldPath, Filters, field, label};
 pub use bosun_types::event::EventFilter;
 pub use bosun_types::{Error, ErrorClass, Result};
+pub use commit::CommitRequest;
 pub use containers::{Container, Containers};
 pub use content::{Content, ContentWriter};
+pub use copies::{CopySink, CopyStream};
 pub use daemon::{Client, Version};
 pub use events::{EventCursor, Events};
 pub use groups::{Group, Groups};

@@ -3,20 +3,27 @@
 use std::rc::Rc;
 
 use bosun_actors::containers::{ContainerHandle, ContainersHandle, DeleteOptions};
+use bosun_actors::copies::CopyHandle;
 use bosun_protocol::Wire;
-use bosun_protocol::container_capnp::{container, containers};
-use bosun_protocol::convert::{length, read_parsed, read_texts, write_list};
+use bosun_protocol::container_capnp::{container, containers, copy};
+use bosun_protocol::convert::{length, read_parsed, read_text, read_texts, write_list};
 use bosun_types::container::ContainerRecord;
+use bosun_types::copy::{CopyIn, CopyOut};
 use bosun_types::relaunch::{RestartPolicy, StopRequest};
 use bosun_types::spec::ContainerRequest;
 use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error};
 use capnp_rpc::new_client;
+use tokio::sync::mpsc;
 
 use crate::connection::{Held, about};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
+use crate::sink::{Sink, send_all};
 use crate::task::Task;
+
+/// Chunks of a copy on their way to the container.
+const CHUNKS_WAITING_MAX: usize = 4;
 
 pub(crate) struct Containers {
     held: Held,
@@ -224,5 +231,74 @@ impl container::Server for Container {
         let task = Task::new(Held::new(&self.held)?, self.handle.task());
         results.get().set_task(new_client(task));
         Ok(())
+    }
+
+    async fn stat_path(
+        self: Rc<Self>,
+        params: container::StatPathParams,
+        mut results: container::StatPathResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            Ok(handle.stat_path(read_text(params.get_path())?, params.get_follow()).await?)
+        };
+        let outcome = self.held.call("container.stat_path", work).await?;
+        reply!(results, outcome, |info, out| info.write(out.init_info()))
+    }
+
+    async fn copy_out(
+        self: Rc<Self>,
+        params: container::CopyOutParams,
+        mut results: container::CopyOutResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let request = CopyOut::read(params.get_request()?)?;
+            let sink = params.get_sink()?;
+            let (copy, bytes) = handle.copy_out(request).await?;
+            Ok((copy, bytes, sink))
+        };
+        let outcome = self.held.call("container.copy_out", work).await?;
+        reply!(results, outcome, |(handle, bytes, sink), out| {
+            let whole = handle.clone();
+            tokio::task::spawn_local(send_all(bytes, sink, async move { whole.wait().await.is_ok() }));
+            out.set_copy(new_client(Copy { held, handle }));
+        })
+    }
+
+    async fn copy_in(
+        self: Rc<Self>,
+        params: container::CopyInParams,
+        mut results: container::CopyInResults,
+    ) -> Done {
+        let (held, sink_held) = (Held::new(&self.held)?, Held::new(&self.held)?);
+        let handle = self.handle.clone();
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let work = async move {
+            let request = CopyIn::read(params.get()?.get_request()?)?;
+            Ok(handle.copy_in(request, receiver).await?)
+        };
+        let outcome = self.held.call("container.copy_in", work).await?;
+        reply!(results, outcome, |handle, out| {
+            let abandoned = handle.clone();
+            out.set_sink(new_client(Sink::new(sink_held, sender, async move { abandoned.cancel() })));
+            out.set_copy(new_client(Copy { held, handle }));
+        })
+    }
+}
+
+struct Copy {
+    held: Held,
+    handle: CopyHandle,
+}
+
+impl copy::Server for Copy {
+    async fn wait(self: Rc<Self>, _: copy::WaitParams, mut results: copy::WaitResults) -> Done {
+        let handle = self.handle.clone();
+        let outcome = self.held.wait("copy.wait", async move { Ok(handle.wait().await?) }).await?;
+        reply!(results, outcome, |copied, out| copied.write(out.init_copied()))
     }
 }

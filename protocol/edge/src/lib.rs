@@ -22,6 +22,7 @@ mod options;
 mod page;
 mod policy;
 mod server;
+mod sink;
 mod snapshot;
 mod socket;
 mod task;

@@ -1,19 +1,15 @@
-//! `Transfers`, `Transfer`, `ProgressCursor`, and the sink of an import.
+//! `Transfers`, `Transfer`, `ProgressCursor`.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bosun_actors::transfers::{TransferHandle, TransfersHandle};
 use bosun_protocol::Wire;
-use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::convert::transfer::read_credential;
 use bosun_protocol::convert::{length, write_list};
-use bosun_protocol::limits::CHUNK_BYTES_MAX;
 use bosun_protocol::transfer_capnp::{progress_cursor, transfer, transfers};
 use bosun_types::transfer::{
     ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress, TransferState,
 };
-use bytes::Bytes;
 use capnp_rpc::new_client;
 use tokio::sync::{mpsc, watch};
 
@@ -21,6 +17,7 @@ use crate::connection::{Fault, Held, about};
 use crate::cursor::Lent;
 use crate::page::{Wanted, paged};
 use crate::reply;
+use crate::sink::{Sink, send_all};
 
 /// Chunks of an import on their way to the transfer.
 const CHUNKS_WAITING_MAX: usize = 4;
@@ -108,12 +105,12 @@ impl transfers::Server for Transfers {
         let outcome = self.held.call("transfer.import", work).await?;
         reply!(results, outcome, |handle, out| {
             out.set_id(handle.id());
-            let sink = Sink {
-                held: sink_held,
-                bytes: RefCell::new(Some(sender)),
-                ended: Cell::new(false),
-                handle: handle.clone(),
-            };
+            let abandoned = handle.clone();
+            let sink = Sink::new(sink_held, sender, async move {
+                if let Err(error) = abandoned.cancel().await {
+                    tracing::debug!(%error, "an import that its client left was not cancelled");
+                }
+            });
             out.set_sink(new_client(sink));
             out.set_transfer(new_client(Transfer { held, handle }));
         })
@@ -135,7 +132,8 @@ impl transfers::Server for Transfers {
         };
         let outcome = self.held.call("transfer.export", work).await?;
         reply!(results, outcome, |(handle, bytes, sink), out| {
-            tokio::task::spawn_local(send_archive(handle.clone(), bytes, sink));
+            let whole = handle.clone();
+            tokio::task::spawn_local(send_all(bytes, sink, async move { whole.wait().await.is_ok() }));
             out.set_id(handle.id());
             out.set_transfer(new_client(Transfer { held, handle }));
         })
@@ -172,24 +170,6 @@ impl transfers::Server for Transfers {
         };
         let outcome = self.held.call("transfer.get", work).await?;
         reply!(results, outcome, |handle, out| out.set_transfer(new_client(Transfer { held, handle })))
-    }
-}
-
-/// An archive into the client's sink, as fast as its window allows. When the client leaves, dropping the bytes ends the export.
-async fn send_archive(handle: TransferHandle, mut bytes: mpsc::Receiver<Bytes>, sink: byte_sink::Client) {
-    while let Some(chunk) = bytes.recv().await {
-        let mut request = sink.write_request();
-        request.get().set_bytes(&chunk);
-        if let Err(error) = request.send().await {
-            tracing::debug!(%error, "the reader of an export has left");
-            return;
-        }
-    }
-    // Without an end the client knows that the archive is not whole, and asks the transfer why.
-    if handle.wait().await.is_ok()
-        && let Err(error) = sink.end_request().send().promise.await
-    {
-        tracing::debug!(%error, "the reader of an export has left");
     }
 }
 
@@ -257,51 +237,5 @@ impl progress_cursor::Server for Cursor {
                 progress.write(out.init_progress());
             }
         })
-    }
-}
-
-/// Where a client writes an archive.
-struct Sink {
-    held: Held,
-    bytes: RefCell<Option<mpsc::Sender<Bytes>>>,
-    ended: Cell<bool>,
-    handle: TransferHandle,
-}
-
-impl byte_sink::Server for Sink {
-    async fn write(self: Rc<Self>, params: byte_sink::WriteParams) -> Done {
-        let bytes = params.get()?.get_bytes()?;
-        if bytes.len() > CHUNK_BYTES_MAX {
-            return Err(capnp::Error::failed(format!("a chunk has at most {CHUNK_BYTES_MAX} bytes")));
-        }
-        let _room = self.held.bulk(bytes.len())?;
-        let sender = self.bytes.borrow().clone();
-        let Some(sender) = sender else {
-            return Err(capnp::Error::failed("written after the end".to_owned()));
-        };
-        let sent = sender.send(Bytes::copy_from_slice(bytes)).await;
-        sent.map_err(|_| capnp::Error::failed("the import has ended".to_owned()))
-    }
-
-    async fn end(self: Rc<Self>, _: byte_sink::EndParams, _: byte_sink::EndResults) -> Done {
-        self.ended.set(true);
-        self.bytes.borrow_mut().take();
-        Ok(())
-    }
-}
-
-impl Drop for Sink {
-    /// Without an end the archive is not whole: what looks like its end must not be taken for it.
-    fn drop(&mut self) {
-        if self.ended.get() {
-            return;
-        }
-        let (handle, bytes) = (self.handle.clone(), self.bytes.borrow_mut().take());
-        tokio::task::spawn_local(async move {
-            if let Err(error) = handle.cancel().await {
-                tracing::debug!(%error, "an import that its client left was not cancelled");
-            }
-            drop(bytes);
-        });
     }
 }

@@ -8,6 +8,7 @@ pub mod access;
 pub mod checkpoint;
 pub mod container;
 pub mod content;
+pub mod copy;
 pub mod diff;
 pub mod error;
 pub mod event;

@@ -124,6 +124,16 @@ impl IdMaps {
         to_host(&self.gids, gid)
     }
 
+    /// The user inside who is `uid` outside.
+    pub fn inside_uid(&self, uid: u32) -> Option<u32> {
+        to_inside(&self.uids, uid)
+    }
+
+    /// The group inside that is `gid` outside.
+    pub fn inside_gid(&self, gid: u32) -> Option<u32> {
+        to_inside(&self.gids, gid)
+    }
+
     /// The labels that a snapshot shown through these maps has.
     pub fn to_labels(&self) -> Labels {
         Labels::from([
@@ -232,6 +242,11 @@ fn to_host(ranges: &[IdRange], id: u32) -> Option<u32> {
     let range =
         ranges.iter().find(|range| id.checked_sub(range.container).is_some_and(|at| at < range.size))?;
     range.host.checked_add(id - range.container)
+}
+
+fn to_inside(ranges: &[IdRange], id: u32) -> Option<u32> {
+    let range = ranges.iter().find(|range| id.checked_sub(range.host).is_some_and(|at| at < range.size))?;
+    range.container.checked_add(id - range.host)
 }
 
 fn check(what: &str, ranges: &[IdRange]) -> Result<()> {

@@ -1,8 +1,8 @@
 //! A directory that nothing resolves out of.
 //!
 //! Every path is resolved below the root's descriptor with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`: symbolic
-//! links, absolute ones too, are followed as if the root were `/`. Other mounts are not entered. What is missing is made by a walk of our own that
-//! opens one component at a time without following anything, so that it is as safe.
+//! links, absolute ones too, are followed as if the root were `/`. Other mounts are not entered, unless the root is that of a container that runs.
+//! What is missing is made by a walk of our own that opens one component at a time without following anything, so that it is as safe.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -34,20 +34,36 @@ const DIRECTORY: OFlag =
 #[derive(Debug)]
 pub(crate) struct Root {
     fd: OwnedFd,
+    /// Mounts below it belong to it.
+    mounts: ResolveFlag,
 }
 
 impl Root {
     /// Opens a directory that exists.
     pub(crate) fn open(path: &Path) -> nix::Result<Self> {
-        nix::fcntl::open(path, DIRECTORY, Mode::empty()).map(|fd| Self { fd })
+        nix::fcntl::open(path, DIRECTORY, Mode::empty()).map(|fd| Self { fd, mounts: ResolveFlag::RESOLVE_NO_XDEV })
+    }
+
+    /// What a container sees as its root, its mounts included.
+    pub(crate) fn with_mounts(fd: OwnedFd) -> Self {
+        Self { fd, mounts: ResolveFlag::empty() }
+    }
+
+    /// Opens whatever is at `path` without reading it, following symbolic links inside the root, the last one only if `follow`.
+    pub(crate) fn look(&self, path: &[u8], follow: bool) -> nix::Result<OwnedFd> {
+        let last = if follow { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+        self.resolve(path, OFlag::O_PATH | OFlag::O_CLOEXEC | last)
     }
 
     /// Opens the directory `path`, following symbolic links inside the root.
     pub(crate) fn directory(&self, path: &[u8]) -> nix::Result<OwnedFd> {
+        self.resolve(path, DIRECTORY)
+    }
+
+    fn resolve(&self, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
         let path = if path.is_empty() { c_string(b".") } else { c_string(path) };
-        let how = OpenHow::new().flags(DIRECTORY).resolve(
-            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV,
-        );
+        let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags).resolve(inside | self.mounts);
         for _ in 0..DISTURBED_TRIES_MAX {
             match openat2(&self.fd, path.as_c_str(), how) {
                 Err(Errno::EAGAIN | Errno::EINTR) => {}

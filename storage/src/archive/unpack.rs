@@ -64,20 +64,39 @@ impl<'a> Unpacker<'a> {
                 failed("open the directory", std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))(errno)
             })
         };
-        Ok(Self {
-            root: open(target)?,
+        let mut unpacker = Self::below(open(target)?, options);
+        unpacker.parents = options.parents.iter().map(|parent| open(parent)).collect::<Result<_>>()?;
+        Ok(unpacker)
+    }
+
+    /// Into a root that is open.
+    pub(super) fn below(root: Root, options: &'a UnpackOptions) -> Self {
+        Self {
+            root,
             options,
             report: UnpackReport::default(),
-            parents: options.parents.iter().map(|parent| open(parent)).collect::<Result<_>>()?,
+            parents: Vec::new(),
             open: HashMap::new(),
             times: Vec::new(),
             unpacked: (options.whiteouts == Whiteouts::Remove).then(Default::default),
             has_link_directory: false,
-        })
+        }
     }
 
-    pub(super) fn run<R: BufRead>(mut self, reader: &mut TarReader<R>) -> Result<UnpackReport> {
-        while let Some(entry) = reader.next()? {
+    pub(super) fn run<R: BufRead>(self, reader: &mut TarReader<R>) -> Result<UnpackReport> {
+        self.run_changed(reader, |_| ())
+    }
+
+    /// The same; each entry that is not the root itself is changed first.
+    pub(super) fn run_changed<R: BufRead>(
+        mut self,
+        reader: &mut TarReader<R>,
+        mut change: impl FnMut(&mut Entry),
+    ) -> Result<UnpackReport> {
+        while let Some(mut entry) = reader.next()? {
+            if !CleanPath::new(&entry.path, &self.options.limits)?.is_root() {
+                change(&mut entry);
+            }
             self.apply(&entry, reader)?;
         }
         reader.drain()?;
@@ -92,7 +111,9 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         }
         let (parent_path, name) = path.split();
-        if let Some(mark) = whiteout::parse(&path)? {
+        if self.options.whiteouts != Whiteouts::Ordinary
+            && let Some(mark) = whiteout::parse(&path)?
+        {
             return self.whiteout(&path, mark, entry);
         }
         let parent = self.parent(parent_path)?;
@@ -196,6 +217,7 @@ impl<'a> Unpacker<'a> {
             Err(Errno::EEXIST) => {
                 let there = self.look(parent.fd.as_fd(), path)?;
                 if there.is_none_or(|stat| file_type(&stat) != SFlag::S_IFDIR) {
+                    self.may_replace(path, true)?;
                     over_whiteout = self.clear_way(parent, path)? == Found::Whiteout;
                     make().map_err(failed("make the directory", bytes))?;
                 } else {
@@ -327,6 +349,7 @@ impl<'a> Unpacker<'a> {
 
     fn clear_way(&mut self, parent: &Directory, path: &CleanPath) -> Result<Found> {
         let Some(stat) = self.look(parent.fd.as_fd(), path)? else { return Ok(Found::Nothing) };
+        self.may_replace(path, file_type(&stat) == SFlag::S_IFDIR)?;
         let name = c_string(path.split().1);
         match file_type(&stat) {
             SFlag::S_IFDIR => {
@@ -344,6 +367,15 @@ impl<'a> Unpacker<'a> {
         }
         let was_whiteout = self.options.whiteouts == Whiteouts::Overlay && is_whiteout(&stat);
         Ok(if was_whiteout { Found::Whiteout } else { Found::Other })
+    }
+
+    /// Only a directory may be in a directory's place, where kinds are kept: of both cases the caller knows one.
+    fn may_replace(&self, path: &CleanPath, is_about_directory: bool) -> Result<()> {
+        if self.options.keep_kinds && is_about_directory {
+            let why = "a directory does not replace something else there, nor the other way round".to_owned();
+            return Err(ArchiveError::Refused { path: shown(path.as_bytes()), why });
+        }
+        Ok(())
     }
 
     pub(super) fn look(&self, parent: BorrowedFd<'_>, path: &CleanPath) -> Result<Option<FileStat>> {

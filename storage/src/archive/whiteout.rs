@@ -67,7 +67,8 @@ impl Unpacker<'_> {
     pub(super) fn whiteout(&mut self, path: &CleanPath, mark: Mark, entry: &Entry) -> Result<()> {
         let parent_path = path.split().0;
         match (mark, self.options.whiteouts) {
-            (Mark::Ignored, _) => return Ok(()),
+            // Files that are ordinary are not asked about.
+            (Mark::Ignored, _) | (_, Whiteouts::Ordinary) => return Ok(()),
             (Mark::LinkDirectory, _) => {
                 if entry.kind == Kind::Directory {
                     self.note_link_directory();

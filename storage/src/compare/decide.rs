@@ -38,23 +38,23 @@ pub(super) fn merge(mut lower: Vec<CString>, mut upper: Vec<CString>) -> Vec<(CS
 
 /// What is compared of a file beside its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// Type and permission bits.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Seconds and nanoseconds.
-    pub(super) mtime: (i64, i64),
+    pub(crate) mtime: (i64, i64),
     /// Length of a regular file's contents in bytes; 0 for everything else.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Number of a device; 0 for everything else.
-    pub(super) device: u64,
+    pub(crate) device: u64,
     /// Number of names; 1 for directories. A file that got or lost a name is written again, so that the names that stay
     /// and those that came are one file.
-    pub(super) names: u64,
+    pub(crate) names: u64,
     /// A symbolic link's text.
-    pub(super) link: Vec<u8>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Facts {

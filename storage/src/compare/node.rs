@@ -34,12 +34,12 @@ pub(super) enum OverlayMark {
 
 /// A file that was opened by name, without following or reading it.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// An `O_PATH` descriptor.
     fd: OwnedFd,
-    pub(super) facts: Facts,
-    pub(super) kind: SFlag,
-    pub(super) inode: (u64, u64),
+    pub(crate) facts: Facts,
+    pub(crate) kind: SFlag,
+    pub(crate) inode: (u64, u64),
     overlay: Vec<(Vec<u8>, Vec<u8>)>,
     /// Attributes that no PAX record can name.
     pub(super) xattrs_skipped: u64,
@@ -47,7 +47,7 @@ pub(super) struct Node {
 
 impl Node {
     /// Opens `name` below `parent`; `None` if it is gone.
-    pub(super) fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Self>> {
+    pub(crate) fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Self>> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match openat(parent, name, flags, Mode::empty()) {
             Ok(fd) => Self::of(fd).map(Some),
@@ -56,7 +56,8 @@ impl Node {
         }
     }
 
-    fn of(fd: OwnedFd) -> io::Result<Self> {
+    /// The file that an `O_PATH` descriptor is of.
+    pub(crate) fn of(fd: OwnedFd) -> io::Result<Self> {
         let stat = fstat(&fd)?;
         let kind = file_type(&stat);
         let link = if kind == SFlag::S_IFLNK { readlinkat(&fd, c"")?.into_vec() } else { Vec::new() };
@@ -114,20 +115,20 @@ impl Node {
     }
 
     /// Opens a directory for listing.
-    pub(super) fn directory(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn directory(&self) -> io::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(openat(&self.fd, c".", flags, Mode::empty())?)
     }
 
     /// Opens a regular file for reading: this very one, whatever its name leads to by now.
-    pub(super) fn contents(&self) -> io::Result<File> {
+    pub(crate) fn contents(&self) -> io::Result<File> {
         debug_assert_eq!(self.kind, SFlag::S_IFREG, "nothing else may be opened");
         let path = descriptor_path(self.fd.as_fd());
         Ok(nix::fcntl::open(path.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.into())
     }
 
     /// Its entry under `path`; `None` for a socket.
-    pub(super) fn entry(&self, path: &[u8]) -> Option<Entry> {
+    pub(crate) fn entry(&self, path: &[u8]) -> Option<Entry> {
         let kind = match self.kind {
             SFlag::S_IFREG => Kind::Regular,
             SFlag::S_IFDIR => Kind::Directory,
