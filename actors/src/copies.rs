@@ -83,7 +83,8 @@ impl ContainerHandle {
         worker.run(&core.runtime.clone(), permit, move || {
             let place = Place::of(&core, &namespace, &id, For::Writing)?;
             place.refuse_hidden(&request.directory)?;
-            place.root()?.write(&request, ChannelReader::new(receiver))
+            let root = place.root()?;
+            place.as_its_root(|| root.write(&request, ChannelReader::new(receiver)))
         });
         Ok(handle)
     }
@@ -162,6 +163,20 @@ impl Place {
             Error::internal(format!("container {}: cannot hold its root: {error}", self.id))
         })?;
         Ok(ContainerRoot::new(root, self.maps.clone()))
+    }
+
+    /// Does work that makes files. Where the container has users of its own, root of the host is nobody there.
+    fn as_its_root<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let Some(maps) = &self.maps else { return work() };
+        let (Some(uid), Some(gid)) = (maps.host_uid(0), maps.host_gid(0)) else { return work() };
+        // A thread of its own: what it becomes it stays.
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                bosun_runtime::owner::make_files_as(uid, gid)?;
+                work()
+            });
+            worker.join().unwrap_or_else(|_| Err(Error::internal("the copying thread failed")))
+        })
     }
 
     /// What lies under a mount would never be seen again. By its words: a link that leads there is not noticed.

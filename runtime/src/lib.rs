@@ -15,6 +15,7 @@ pub mod held;
 pub mod log;
 pub mod mount;
 pub mod observe;
+pub mod owner;
 pub mod process;
 pub mod reaper;
 pub mod shim;

@@ -133,7 +133,8 @@ fn links_that_lead_out_of_the_root_lead_back_into_it() {
     for state in ["running", "stopped"] {
         for link in ["out", "magic", "up"] {
             let read = bosun(&world, &["cp", &format!("evil:/{link}/secret"), &got]);
-            assert_eq!(read.status.code(), Some(1), "{state} {link}");
+            // Later there may be something of that name, in the container: what went through a link while it was one.
+            assert!(state == "stopped" || !read.status.success(), "{state} {link}");
             bosun(&world, &["cp", &format!("{}/.", word(&input)), &format!("evil:/{link}")]);
         }
         if state == "running" {

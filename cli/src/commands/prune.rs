@@ -49,7 +49,9 @@ pub async fn prune(context: &Context, options: &Prune) -> anyhow::Result<()> {
     match context.client.collect_garbage(false).await {
         Ok(collected) => {
             (report.blobs, report.blob_bytes) = (collected.blobs, collected.blob_bytes);
-            (report.snapshots, report.snapshot_bytes) = (collected.snapshots, collected.snapshot_bytes);
+            // The containers' own went with them.
+            report.snapshots = plan.own_snapshots + collected.snapshots;
+            report.snapshot_bytes = plan.own_bytes + collected.snapshot_bytes;
         }
         // Through a namespace's own socket: the daemon does it by itself, later.
         Err(error) if error.class == ErrorClass::PermissionDenied => {
@@ -91,7 +93,14 @@ async fn known(context: &Context) -> anyhow::Result<Known> {
     snapshotters.dedup();
     let mut snapshots = Vec::new();
     for snapshotter in snapshotters {
-        snapshots.extend(namespace.snapshots(snapshotter).list().await?);
+        let all = namespace.snapshots(snapshotter);
+        for mut snapshot in all.list().await? {
+            if snapshot.usage.is_none() {
+                // One that is written to is measured now; one that went meanwhile has nothing.
+                snapshot.usage = all.usage(snapshot.key.clone()).await.ok();
+            }
+            snapshots.push(snapshot);
+        }
     }
     Ok(Known { containers, tasks, policies, images, blobs, snapshots })
 }

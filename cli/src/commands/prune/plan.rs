@@ -33,6 +33,9 @@ pub struct Plan {
     pub blob_bytes: u64,
     pub snapshots: u64,
     pub snapshot_bytes: u64,
+    /// Of these, the containers' own.
+    pub own_snapshots: u64,
+    pub own_bytes: u64,
 }
 
 impl Plan {
@@ -61,8 +64,19 @@ impl Plan {
                 }
             }
         }
+        for own in ended.iter().filter_map(|container| own_snapshot(container)) {
+            if let Some(bytes) = graph.sizes.get(&own) {
+                plan.own_snapshots += 1;
+                plan.own_bytes += bytes;
+            }
+        }
         plan
     }
+}
+
+fn own_snapshot(container: &ContainerRecord) -> Option<Object> {
+    let (snapshotter, key) = (container.snapshotter.clone()?, container.snapshot_key.clone()?);
+    Some(Object::Snapshot { snapshotter, key })
 }
 
 /// It does not run, and nobody is about to start it.
@@ -107,10 +121,7 @@ impl Graph {
     }
 
     fn reach(&self, containers: &[&ContainerRecord], images: &[&ImageRecord]) -> BTreeSet<Object> {
-        let snapshots = containers.iter().filter_map(|container| {
-            let (snapshotter, key) = (container.snapshotter.clone()?, container.snapshot_key.clone()?);
-            Some(Object::Snapshot { snapshotter, key })
-        });
+        let snapshots = containers.iter().filter_map(|container| own_snapshot(container));
         let mut left: Vec<Object> =
             images.iter().map(|image| Object::Blob(image.target.digest)).chain(snapshots).collect();
         let mut seen = BTreeSet::new();
@@ -238,6 +249,7 @@ mod tests {
         assert_eq!((plan.containers, plan.images), (vec!["one".to_owned()], vec!["r.local/a:1".to_owned()]));
         assert_eq!((plan.blobs, plan.blob_bytes), (1, 10), "not the layer that both have");
         assert_eq!((plan.snapshots, plan.snapshot_bytes), (2, 101));
+        assert_eq!((plan.own_snapshots, plan.own_bytes), (1, 1));
         let containers = Plan::of(&known, true, false, now);
         assert_eq!((containers.images.len(), containers.blobs, containers.snapshot_bytes), (0, 0, 1));
         assert_eq!(Plan::of(&known, false, true, now), Plan::default(), "both images are used");
