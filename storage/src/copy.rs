@@ -92,7 +92,10 @@ impl ContainerRoot {
     pub fn read(&self, request: &CopyOut, output: impl Write) -> Result<Copied> {
         let node = self.open(&request.path, request.follow)?;
         if request.rename.is_empty() && node.kind != SFlag::S_IFDIR {
-            return Err(Error::invalid_argument(format!("{:?} is no directory: it needs a name", request.path)));
+            return Err(Error::invalid_argument(format!(
+                "{:?} is no directory: it needs a name",
+                request.path
+            )));
         }
         let top = CleanPath::new(request.rename.as_bytes(), &Limits::default())?;
         let mut walk = Walk {
@@ -202,7 +205,10 @@ impl<W: Write> Walk<'_, W> {
             // Gone between the listing and the look.
             let Some(node) = node.map_err(|error| at("look at", &path, &error))? else { continue };
             if stack.len() > limits.depth_max || path.len() > limits.path_bytes_max {
-                return Err(Error::failed_precondition(format!("{:?} is too deep to be copied", shown(&path))));
+                return Err(Error::failed_precondition(format!(
+                    "{:?} is too deep to be copied",
+                    shown(&path)
+                )));
             }
             stack.extend(self.node(&node, &path)?);
         }

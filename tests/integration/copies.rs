@@ -188,7 +188,8 @@ fn a_container_with_users_of_its_own_sees_its_own_ids() {
         }
     }
     good(&world, &["start", "u"]);
-    let owners = good(&world, &["exec", "u", "stat", "-c", "%u", "/tmp/r", "/tmp/r-kept", "/tmp/s", "/tmp/s-kept"]);
+    let owners =
+        good(&world, &["exec", "u", "stat", "-c", "%u", "/tmp/r", "/tmp/r-kept", "/tmp/s", "/tmp/s-kept"]);
     assert_eq!(owners.split_whitespace().collect::<Vec<_>>(), ["0", "1000", "0", "1000"]);
 }
 
@@ -198,8 +199,18 @@ fn a_commit_is_an_image_with_a_layer_more() {
     run(&world, "web", "echo new > /etc/new; rm /etc/group; echo ready; sleep 1000");
     wait_until("the changes", || good(&world, &["logs", "web"]) == "ready\n");
     let made = "test.local/web:patched";
-    let words =
-        ["commit", "--pause", "-m", "why", "--author", "me", "-c", "CMD [\"cat\", \"/etc/new\"]", "-c", "ENV A=b"];
+    let words = [
+        "commit",
+        "--pause",
+        "-m",
+        "why",
+        "--author",
+        "me",
+        "-c",
+        "CMD [\"cat\", \"/etc/new\"]",
+        "-c",
+        "ENV A=b",
+    ];
     let printed = good(&world, &[&words[..], &["web", made]].concat());
     assert!(printed.starts_with("test.local/web:patched sha256:"), "{printed}");
     assert!(good(&world, &["ps"]).contains("running"), "it goes on");

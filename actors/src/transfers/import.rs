@@ -15,8 +15,8 @@ use bosun_types::{Digest, Error, ErrorClass, ImageName, Labels, LeaseId, Namespa
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::documents::{self, Documents};
 use super::channel::{ChannelReader, pump};
+use super::documents::{self, Documents};
 use super::layers::{self, Work};
 use super::record::{self, Finished};
 use super::{Added, TransferHandle};

@@ -57,7 +57,9 @@ pub async fn cp(context: &Context, options: &Copy) -> anyhow::Result<()> {
             into(&container, from, path, options).await.with_context(|| format!("container {name}"))?
         }
         (Side::There(..), Side::There(..)) => {
-            bail!("from container to container is not one copy: use `bosun cp ONE:PATH - | bosun cp - OTHER:PATH`")
+            bail!(
+                "from container to container is not one copy: use `bosun cp ONE:PATH - | bosun cp - OTHER:PATH`"
+            )
         }
         _ => bail!("one of {:?} and {:?} is to be CONTAINER:PATH", options.source, options.destination),
     };

@@ -143,7 +143,9 @@ fn confirmed(plan: &Plan) -> anyhow::Result<bool> {
     }
     let bytes = output::size(plan.blob_bytes + plan.snapshot_bytes);
     let (containers, images) = (plan.containers.len(), plan.images.len());
-    output::error_bytes(format!("Remove {containers} containers and {images} images ({bytes})? [y/N] ").as_bytes());
+    output::error_bytes(
+        format!("Remove {containers} containers and {images} images ({bytes})? [y/N] ").as_bytes(),
+    );
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;

@@ -79,8 +79,11 @@ impl Namespace {
         let (Some(snapshotter), Some(key), Some(image)) =
             (record.snapshotter, record.snapshot_key, record.image)
         else {
-            let message = format!("container {id} is not made from an image: there is nothing to add a layer to");
-            return Err(Error::failed_precondition(message).with_hint("`bosun images import` takes a directory"));
+            let message =
+                format!("container {id} is not made from an image: there is nothing to add a layer to");
+            return Err(
+                Error::failed_precondition(message).with_hint("`bosun images import` takes a directory")
+            );
         };
         let snapshot = self.snapshots(&snapshotter).stat(key.clone()).await?;
         let base = self.base(&image, &snapshot).await?;
@@ -111,8 +114,9 @@ impl Namespace {
             Some(manifests) => {
                 let mut found = Vec::new();
                 let host = Platform::host();
-                let (ours, others): (Vec<&Value>, Vec<&Value>) =
-                    manifests.iter().partition(|it| it["platform"]["architecture"] == host.architecture.as_str());
+                let (ours, others): (Vec<&Value>, Vec<&Value>) = manifests
+                    .iter()
+                    .partition(|it| it["platform"]["architecture"] == host.architecture.as_str());
                 for manifest in ours.into_iter().chain(others) {
                     let Some(digest) = digest_of(manifest) else { continue };
                     let media_type = manifest["mediaType"].as_str().unwrap_or_default().to_owned();
@@ -127,7 +131,9 @@ impl Namespace {
             let Some(manifest) = manifest else { continue };
             let Some(config) = digest_of(&manifest["config"]) else { continue };
             let Ok(info) = content.info(config).await else { continue };
-            if info.labels.get(&label).map(String::as_str) == snapshot.parent.as_ref().map(SnapshotKey::as_str) {
+            if info.labels.get(&label).map(String::as_str)
+                == snapshot.parent.as_ref().map(SnapshotKey::as_str)
+            {
                 return Ok(Base { manifest, media_type, config: read_json(&content, config).await? });
             }
         }
@@ -189,7 +195,8 @@ impl Namespace {
 }
 
 fn name_taken(image: &ImageName) -> Error {
-    Error::already_exists(format!("image {image}")).with_hint("give another name, or --force to let it point here")
+    Error::already_exists(format!("image {image}"))
+        .with_hint("give another name, or --force to let it point here")
 }
 
 fn digest_of(descriptor: &Value) -> Option<Digest> {

@@ -41,7 +41,8 @@ pub(crate) struct Root {
 impl Root {
     /// Opens a directory that exists.
     pub(crate) fn open(path: &Path) -> nix::Result<Self> {
-        nix::fcntl::open(path, DIRECTORY, Mode::empty()).map(|fd| Self { fd, mounts: ResolveFlag::RESOLVE_NO_XDEV })
+        nix::fcntl::open(path, DIRECTORY, Mode::empty())
+            .map(|fd| Self { fd, mounts: ResolveFlag::RESOLVE_NO_XDEV })
     }
 
     /// What a container sees as its root, its mounts included.

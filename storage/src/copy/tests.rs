@@ -78,10 +78,7 @@ fn cve_2018_15664_links_out_of_the_root_stay_inside_both_ways() {
     ]);
     let _ = at().write(&into("/"), &through[..]);
     let up = tar_of(&[("../outside/secret", tar::EntryType::Regular, "bad")]);
-    assert_eq!(
-        at().write(&into("inside"), &up[..]).expect_err("upwards").class,
-        ErrorClass::InvalidArgument
-    );
+    assert_eq!(at().write(&into("inside"), &up[..]).expect_err("upwards").class, ErrorClass::InvalidArgument);
     assert_eq!(std::fs::read_to_string(world.path().join("outside/secret")).expect("reads"), "host");
 }
 
@@ -135,7 +132,10 @@ fn what_comes_out_has_the_name_that_was_asked_for() {
     assert_eq!((copied.entries, copied.bytes), (4, 1), "a second name is a link");
     assert_eq!(listed("inside/.", "").expect("reads").0, ["x", "y", "z"]);
     assert_eq!(listed("/etc/passwd", "pw").expect("reads").0, ["pw"]);
-    assert_eq!(listed("/etc/passwd", "").expect_err("a file needs a name").class, ErrorClass::InvalidArgument);
+    assert_eq!(
+        listed("/etc/passwd", "").expect_err("a file needs a name").class,
+        ErrorClass::InvalidArgument
+    );
     assert_eq!(listed("nothing", "n").expect_err("not there").class, ErrorClass::NotFound);
     let info = root_of(&root).stat("good", false).expect("there");
     assert_eq!((info.kind, info.link.as_deref()), (FileKind::Symlink, Some("/inside")));

@@ -103,7 +103,11 @@ mod tests {
         ];
         for (source, destination, there, directory, rename) in good {
             let found = aim(source, destination, there).expect(destination);
-            assert_eq!((found.directory.as_str(), found.rename.as_str()), (directory, rename), "{destination}");
+            assert_eq!(
+                (found.directory.as_str(), found.rename.as_str()),
+                (directory, rename),
+                "{destination}"
+            );
         }
         for (source, destination, there) in [
             (directory, "/srv/old", There::File),

@@ -40,8 +40,7 @@ pub async fn pack(path: &Path, rename: &str, follow: bool, mut sink: CopySink) -
     let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING);
     let (path, rename) = (path.to_owned(), PathBuf::from(rename));
     let packer = tokio::task::spawn_blocking(move || {
-        let mut archive =
-            tar::Builder::new(io::BufWriter::with_capacity(CHUNK_BYTES, Channel(sender)));
+        let mut archive = tar::Builder::new(io::BufWriter::with_capacity(CHUNK_BYTES, Channel(sender)));
         let mut skipped = 0;
         // A slash at its end asks for what a link leads to.
         let follow = follow || path.as_os_str().as_encoded_bytes().ends_with(b"/");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bosun_types::Timestamp;
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
 use bosun_types::gc::{Object, referred};
@@ -9,7 +10,6 @@ use bosun_types::image::ImageRecord;
 use bosun_types::relaunch::{RelaunchInfo, RelaunchStatus};
 use bosun_types::snapshot::SnapshotRecord;
 use bosun_types::task::{ProcessInfo, ProcessStatus};
-use bosun_types::Timestamp;
 
 /// A container without a task that is younger, in nanoseconds, may be one that somebody is about to start.
 const FRESH: i64 = 60_000_000_000;
@@ -42,7 +42,8 @@ impl Plan {
     pub fn of(known: &Known, containers: bool, images: bool, now: Timestamp) -> Self {
         let (ended, kept): (Vec<&ContainerRecord>, Vec<&ContainerRecord>) =
             known.containers.iter().partition(|container| containers && has_ended(known, container, now));
-        let used: BTreeSet<&str> = kept.iter().filter_map(|it| it.image.as_ref()).map(|it| it.as_str()).collect();
+        let used: BTreeSet<&str> =
+            kept.iter().filter_map(|it| it.image.as_ref()).map(|it| it.as_str()).collect();
         let (unused, named): (Vec<&ImageRecord>, Vec<&ImageRecord>) =
             known.images.iter().partition(|image| images && !used.contains(image.name.as_str()));
         let graph = Graph::of(known);
