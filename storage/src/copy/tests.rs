@@ -1,3 +1,5 @@
+//! Roots that lie in wait, and what goes through them.
+
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
