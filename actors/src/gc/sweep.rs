@@ -23,9 +23,9 @@ use crate::writer::write;
 use crate::{content, leases, namespaces, snapshots};
 
 /// Objects whose rows go in one commit: some milliseconds of a writer's time.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// Blob files that go in one job of the content writer, which syncs once.
-const FILES_AT_ONCE: usize = 64;
+const FILES_AT_ONCE: usize = 256;
 
 /// Collects in every namespace.
 pub(super) async fn run(core: &Shared) -> Result<Collection> {

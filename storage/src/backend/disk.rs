@@ -97,6 +97,18 @@ fn full_key(table: Table, key: &Key) -> Vec<u8> {
     full
 }
 
+/// The first key behind every key that starts with this. A table's number stands in front and is never the largest byte.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            break;
+        }
+    }
+    end
+}
+
 impl Backend for Disk {
     fn apply(&self, writes: &[Write]) -> Result<()> {
         self.with(|open| {
@@ -121,14 +133,16 @@ impl Backend for Disk {
 
     fn scan(&self, table: Table, prefix: &Key, from: &Key, limit: usize) -> Result<Vec<Row>> {
         let prefix = full_key(table, prefix);
-        let begin = prefix.clone().max(full_key(table, from));
+        // With an end: whoever only stops at the first other key walks over everything removed in between to find it.
+        let end = end_of(&prefix);
+        let begin = prefix.max(full_key(table, from));
+        if begin >= end {
+            return Ok(Vec::new());
+        }
         self.with(|open| {
             let mut rows = Vec::new();
-            for guard in open.rows.range(begin..).take(limit) {
+            for guard in open.rows.range(begin..end).take(limit) {
                 let (key, value) = guard.into_inner().map_err(|error| describe(&self.path, &error))?;
-                if !key.starts_with(&prefix) {
-                    break;
-                }
                 rows.push((Key::from_bytes(&key[1..]), value.to_vec()));
             }
             Ok(rows)
@@ -154,5 +168,33 @@ impl Backend for Disk {
         *guard = None;
         *guard = Some(open_or_mend(&self.path)?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_ends_where_its_prefix_ends() {
+        assert_eq!(end_of(b"\x07abc"), b"\x07abd");
+        assert_eq!(end_of(b"\x07\xff\xff"), b"\x08");
+        let root = tempfile::tempdir().expect("a folder");
+        let disk = Disk::open(&root.path().join("db")).expect("opens");
+        let keys: [&[u8]; 6] = [b"a", b"a\xff", b"a\xff\xff", b"b", b"b\0", b"c"];
+        let write = |table, key: &[u8]| Write { table, key: Key::from_bytes(key), value: Some(key.to_vec()) };
+        let mut writes: Vec<Write> = keys.iter().map(|key| write(Table::Images, key)).collect();
+        writes.push(write(Table::Content, b"a"));
+        disk.apply(&writes).expect("writes");
+        let scan = |prefix: &[u8], from: &[u8], limit| -> Vec<Vec<u8>> {
+            let (prefix, from) = (Key::from_bytes(prefix), Key::from_bytes(from));
+            let rows = disk.scan(Table::Images, &prefix, &from, limit).expect("scans");
+            rows.into_iter().map(|(_, value)| value).collect()
+        };
+        assert_eq!(scan(b"", b"", 99), keys);
+        assert_eq!(scan(b"a", b"", 99), keys[..3]);
+        assert_eq!(scan(b"a\xff", b"", 99), keys[1..3]);
+        assert_eq!(scan(b"", b"b", 2), keys[3..5]);
+        assert_eq!(scan(b"a", b"b", 99), [b""; 0]);
     }
 }
