@@ -21,6 +21,7 @@ use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
 
+use crate::call;
 use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
 use crate::leases;
@@ -52,9 +53,13 @@ impl ContainersHandle {
         // Most containers are run at once.
         self.core.host.expect_container();
         let (namespace, lease) = (self.namespace.clone(), self.lease.clone());
-        // An image that is not unpacked yet takes long: not under the writer.
-        let parent = parent_of(&self.core, &namespace, &request).await?;
-        tree::ensure_namespace(&self.core, &namespace).await?;
+        // An image that is not unpacked yet takes long: not under the writer. What it commits is not what was called for.
+        let ground = async {
+            let parent = parent_of(&self.core, &namespace, &request).await?;
+            tree::ensure_namespace(&self.core, &namespace).await?;
+            Ok::<_, Error>(parent)
+        };
+        let parent = call::within(None, ground).await?;
         let name = Name::Namespace(namespace.clone());
         write(&self.core, &name, DEADLINE, move |core| async move {
             create(&core, namespace, request, parent, lease).await

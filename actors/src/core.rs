@@ -14,6 +14,7 @@ use bosun_types::event::Event;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::{Error, Labels, NamespaceName, OperationId, Result, Timestamp};
 
+use crate::call;
 use crate::directory::Directory;
 use crate::ports::{RegistryPort, TaskHost};
 
@@ -116,6 +117,9 @@ impl Core {
     pub async fn commit(&self, mut batch: Batch) -> Result<bosun_storage::committer::Committed> {
         let _hold = self.gc.barrier.hold(batch.take_touched()).await;
         let removals = batch.removals();
+        if let Some(call) = call::current() {
+            batch.finish_call(call);
+        }
         let committed = self.store.commit(batch).await.map_err(Error::from)?;
         self.gc.changed(self, removals);
         Ok(committed)

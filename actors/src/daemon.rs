@@ -32,6 +32,7 @@ use bosun_types::{Labels, NamespaceName, OperationId, Result, Timestamp};
 
 use crate::attached::{self, StartAttached};
 use crate::audit::AuditHandle;
+use crate::call::CallsHandle;
 use crate::core::{Core, Life, Shared};
 use crate::directory::Directory;
 use crate::events::EventsHandle;
@@ -233,6 +234,11 @@ impl Daemon {
     /// shim.
     pub async fn samples(&self) -> Result<Vec<(NamespaceName, Metrics)>> {
         crate::samples::all(&self.core).await
+    }
+
+    /// Calls with idempotency keys. To be asked once: equal calls take turns in what this gives.
+    pub fn calls(&self) -> CallsHandle {
+        CallsHandle::new(self.core.clone())
     }
 
     /// Who did what.

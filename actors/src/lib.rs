@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod attached;
 pub mod audit;
+pub mod call;
 mod checkpoints;
 pub mod containers;
 pub mod content;

@@ -19,6 +19,7 @@ use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::{Error, NamespaceName, Result, Timestamp};
 use futures::future::BoxFuture;
 
+use crate::call;
 use crate::core::{Core, Shared};
 
 /// Tries of a removal before it is parked.
@@ -152,6 +153,7 @@ pub fn record(core: &Core, namespace: &NamespaceName, intent: Intent) -> Operati
         opened_at: Timestamp::now(),
         status: OperationStatus::Forward,
         attempts: 0,
+        call: call::current(),
     }
 }
 
@@ -228,7 +230,7 @@ pub async fn park(core: &Shared, operation: &OperationRecord, cause: Error) -> R
         status: OperationStatus::Parked { cause },
         ..operation.clone()
     });
-    core.commit(batch).await.map(drop)
+    call::within(None, core.commit(batch)).await.map(drop)
 }
 
 /// Closes a failed operation, or parks it when it could not be taken back. `rows` adds what the failure changes.
@@ -254,7 +256,8 @@ pub async fn close_failed(
             });
         }
     }
-    match core.commit(batch).await {
+    // It failed: the call was not done, and may be tried again.
+    match call::within(None, core.commit(batch)).await {
         Ok(_) => cause,
         Err(error) => error.context(format!("after: {cause}")),
     }

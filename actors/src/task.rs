@@ -28,6 +28,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bosun_storage::key;
+use bosun_types::call::CallId;
 use bosun_types::metrics::Metrics;
 use bosun_types::operation::OperationRecord;
 use bosun_types::shim::{ExitNotice, Notice, Request, Response, ShimState};
@@ -42,6 +43,7 @@ use ractor::{ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
 
 use crate::ask::ask;
+use crate::call;
 use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
 
@@ -66,6 +68,8 @@ const WAITERS_MAX: usize = 4096;
 
 /// What a task is told.
 pub enum TaskMessage {
+    /// Any of the others, for a call with a key.
+    For(CallId, Box<TaskMessage>),
     /// What is known of a process, now.
     Info(Option<ExecId>, RpcReplyPort<Result<ProcessInfo>>),
     /// Of every exec.
@@ -173,6 +177,21 @@ pub struct TaskHandle {
 /// Output of a container.
 pub type LogStream = mpsc::Receiver<Result<bosun_types::stdio::LogRecord>>;
 
+impl TaskMessage {
+    /// For that call.
+    pub(crate) fn of(self, call: Option<CallId>) -> Self {
+        match call {
+            Some(call) => Self::For(call, Box::new(self)),
+            None => self,
+        }
+    }
+
+    /// For the call that is at hand, if it has a key.
+    pub(crate) fn for_call(self) -> Self {
+        self.of(call::current())
+    }
+}
+
 impl TaskHandle {
     pub(crate) fn new(core: Shared, namespace: NamespaceName, container: ContainerId) -> Self {
         Self { core, namespace, container }
@@ -215,7 +234,9 @@ impl TaskHandle {
         message: impl FnOnce(RpcReplyPort<R>) -> TaskMessage,
         deadline: Duration,
     ) -> Result<R> {
-        ask(actor, message, deadline).await.map_err(|error| error.context(format!("task {}", self.container)))
+        ask(actor, |reply| message(reply).for_call(), deadline)
+            .await
+            .map_err(|error| error.context(format!("task {}", self.container)))
     }
 
     /// Init, as last known.
@@ -257,7 +278,7 @@ impl TaskHandle {
         }
         if ends(signal) && !matches!(target, KillTarget::Exec(_)) {
             // A person ends it: no failure for its restart policy.
-            crate::relaunch::mark(&self.core, &self.namespace, &self.container).await?;
+            call::within(None, crate::relaunch::mark(&self.core, &self.namespace, &self.container)).await?;
         }
         self.signal(target, signal).await
     }
@@ -279,7 +300,7 @@ impl TaskHandle {
 
     /// Removes the task; gives how init ended, if it ever ran (TSK-16).
     pub async fn delete(&self) -> Result<Option<ExitStatus>> {
-        crate::relaunch::mark(&self.core, &self.namespace, &self.container).await?;
+        call::within(None, crate::relaunch::mark(&self.core, &self.namespace, &self.container)).await?;
         self.remove().await
     }
 

@@ -30,6 +30,7 @@ mod secrets;
 pub(crate) mod source;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_types::content::Descriptor;
@@ -227,7 +228,14 @@ impl TransfersHandle {
     pub async fn get(&self, id: u64) -> Result<TransferHandle> {
         let entries = self.core.transfers.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let found = entries.get(&id).filter(|entry| entry.namespace == self.namespace);
-        found.map(|entry| entry.handle.clone()).ok_or_else(|| Error::not_found(format!("transfer {id}")))
+        found.map(|entry| entry.handle.clone()).ok_or_else(|| {
+            if self.core.recovering.load(Ordering::SeqCst) {
+                return Error::unavailable(format!("transfer {id}: the daemon has just started")).with_hint("ask again");
+            }
+            Error::not_found(format!("transfer {id}")).with_hint(
+                "it ended some time ago, or before bosund was restarted: look for its image, or begin it again, what is there is not fetched twice",
+            )
+        })
     }
 }
 

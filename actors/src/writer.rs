@@ -17,6 +17,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use tracing::Instrument as _;
 
 use crate::ask::ask;
+use crate::call;
 use crate::core::Shared;
 use crate::directory::Name;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
@@ -114,10 +115,11 @@ where
     let permit = core.directory.admit(name, WAITING_MAX)?;
     let (answer, result) = tokio::sync::oneshot::channel();
     let span = tracing::Span::current();
+    let call = call::current();
     let job: Job = Box::new(move |core| {
         let done = async move {
             // The caller may be gone; the write is done all the same.
-            let _ = answer.send(work(core).await);
+            let _ = answer.send(call::within(call, work(core)).await);
             drop(permit);
         };
         // What it logs belongs to the call that asked for it.

@@ -12,6 +12,8 @@ use crate::output;
 
 /// How long a client waits for a daemon that is just starting.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// And for one that is being restarted under it: what is followed or awaited goes on.
+const RECONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The connection and the global flags.
 pub struct Context {
@@ -32,8 +34,11 @@ impl Context {
     pub async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
         let asked: Option<NamespaceName> = arguments.namespace.as_deref().map(str::parse).transpose()?;
         let address = arguments.address.to_string_lossy();
-        let options =
-            ConnectOptions { connect_deadline: CONNECT_DEADLINE, ..ConnectOptions::address(&address) };
+        let options = ConnectOptions {
+            connect_deadline: CONNECT_DEADLINE,
+            reconnect_deadline: RECONNECT_DEADLINE,
+            ..ConnectOptions::address(&address)
+        };
         let fifo_directory = fifo_directory(&options.address);
         let is_default = options.address.as_os_str() == DEFAULT_ADDRESS;
         let client = Client::connect(options).await?;

@@ -59,6 +59,10 @@ interface Bosun {
   forgetOperation @17 (id :UInt64) -> (error :Common.Error);
   # Closes a parked operation without doing anything more for it; what it left on the host is removed when the daemon starts again. Errors:
   # notFound, failedPrecondition unless it is parked.
+
+  withKey @18 (key :Text, again :Bool) -> (error :Common.Error, bosun :Bosun);
+  # The same daemon for one call: what is called through it, and through what is got from it, has this idempotency key (docs/protocol/calls.md).
+  # `key`: 1 to 76 letters, digits and `-`, random. `again`: the call was made before and its answer was lost; it waits for recovery.
 }
 
 struct DaemonStatus {

@@ -48,6 +48,9 @@ interface Namespace {
   # Errors: notFound.
 
   groups @12 () -> (error :Common.Error, groups :Groups.Groups);
+
+  withKey @13 (key :Text, again :Bool) -> (error :Common.Error, namespace :Namespace);
+  # The same namespace for one call, as `Bosun.withKey`.
 }
 
 struct NamespaceRecord {

@@ -1,8 +1,10 @@
 //! What is committed together: rows, operation log records, events. All or nothing.
 
+use bosun_types::call::CallId;
 use bosun_types::event::Event;
 use bosun_types::gc::Object;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
+use bosun_types::task::ExitStatus;
 use bosun_types::{NamespaceName, OperationId};
 
 use crate::codec;
@@ -30,6 +32,12 @@ pub struct Batch {
     pub(crate) grows: bool,
     /// What the new rows keep, for the collector.
     touched: Vec<(NamespaceName, Object)>,
+    /// The call that this does.
+    pub(crate) call: Option<CallId>,
+    /// What a repetition of it is told.
+    pub(crate) exit: Option<ExitStatus>,
+    /// It logs an intent: what was asked for is not done with it.
+    opens: bool,
     failed: Option<StoreError>,
 }
 
@@ -65,6 +73,7 @@ impl Batch {
 
     /// Logs an intent: always in the same batch as the row that it changes, before the first effect.
     pub fn open_operation(&mut self, operation: &OperationRecord) -> &mut Self {
+        self.opens = true;
         self.grows |= operation.status == OperationStatus::Forward && needs_space(&operation.intent);
         self.put(operation)
     }
@@ -77,6 +86,20 @@ impl Batch {
     /// Logs the outcome: the operation is over; always in the same batch as its rows and events.
     pub fn close_operation(&mut self, id: OperationId) -> &mut Self {
         self.delete::<OperationRecord>(key::operation(id))
+    }
+
+    /// With this batch that call is done. Not with one that only logs an intent: the call is done with its outcome.
+    pub fn finish_call(&mut self, id: CallId) -> &mut Self {
+        if !self.opens {
+            self.call = Some(id);
+        }
+        self
+    }
+
+    /// Should a call be done with this batch: a repetition of it is told this end of what is gone.
+    pub fn answer_call(&mut self, exit: Option<&ExitStatus>) -> &mut Self {
+        self.exit = exit.cloned();
+        self
     }
 
     /// The blobs and snapshots that the rows of this batch keep, or are.

@@ -17,7 +17,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bosun_types::call::{CallId, CallRecord};
 use bosun_types::event::EventRecord;
+use bosun_types::task::ExitStatus;
 use bosun_types::{ErrorClass, Timestamp};
 use tokio::sync::{oneshot, watch};
 use xxhash_rust::xxh3::Xxh3;
@@ -25,6 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::backend::Backend;
 use crate::ballast::Ballast;
 use crate::batch::{Batch, Write};
+use crate::calls::Calls;
 use crate::codec;
 use crate::counters::Counters;
 use crate::error::{Result, StoreError};
@@ -153,6 +156,8 @@ pub(crate) struct Committer {
     pub retention: Arc<Mutex<Retention>>,
     /// The first event young enough, as it was found last, and when.
     pub young_from: (u64, Option<Instant>),
+    /// Calls that are remembered.
+    pub calls: Calls,
     /// Why the last write failed, for [`crate::store::Store::health`].
     pub trouble: Arc<Mutex<Option<String>>>,
     /// `None` in memory, and for a database that is refused.
@@ -219,10 +224,14 @@ impl Committer {
         }
         let mut heads = self.heads;
         let mut writes = Vec::new();
-        let mut answers = Vec::new();
-        for (batch, answer) in group {
+        let (mut answers, mut calls) = (Vec::new(), Vec::new());
+        for (mut batch, answer) in group {
+            let call = batch.call.take().map(|id| (id, batch.exit.take()));
             match self.admit(&batch).and_then(|()| stage(batch, &mut heads, &mut writes)) {
-                Ok(committed) => answers.push((answer, committed)),
+                Ok(committed) => {
+                    calls.extend(call.map(|(id, exit)| done(id, exit, &committed)));
+                    answers.push((answer, committed));
+                }
                 Err(error) => tell(answer, Err(error)),
             }
         }
@@ -235,7 +244,12 @@ impl Committer {
         let reservations = counters.due();
         writes.extend(reservations.iter().map(|reservation| reservation.write()));
         writes.push(Write { table: Table::Meta, key: meta::heads(), value: Some(heads.encode()) });
-        let result = self.apply(&last_wins(writes), heads);
+        let remembered = self.calls.stage(&calls, Timestamp::now(), &mut writes);
+        let result = remembered.and_then(|change| {
+            self.apply(&last_wins(writes), heads)?;
+            self.calls.apply(change);
+            Ok(())
+        });
         self.note(result.as_ref().err());
         match result {
             Ok(()) => {
@@ -394,6 +408,12 @@ fn last_wins(writes: Vec<Write>) -> Vec<Write> {
 
 fn in_doubt(error: &StoreError) -> StoreError {
     StoreError::InDoubt { class: error.class(), why: error.to_string() }
+}
+
+/// What is remembered of a call.
+fn done(id: CallId, exit: Option<ExitStatus>, committed: &Committed) -> CallRecord {
+    let event = committed.events.first().map_or(0, |event| event.sequence);
+    CallRecord { id, at: Timestamp::now(), event, exit }
 }
 
 /// Numbers a batch and adds its writes.

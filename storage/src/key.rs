@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bosun_types::call::CallId;
 use bosun_types::event::EventSequence;
 use bosun_types::lease::LeaseResource;
 use bosun_types::{
@@ -134,6 +135,11 @@ pub fn cursors_of(namespace: Option<&NamespaceName>) -> Key {
 /// A named cursor.
 pub fn cursor(namespace: Option<&NamespaceName>, id: &CursorId) -> Key {
     join(&[namespace.map_or(&b""[..], |name| name.as_str().as_bytes()), id.as_str().as_bytes()])
+}
+
+/// A call that was done.
+pub fn call(id: &CallId) -> Key {
+    join(&[id.key.as_str().as_bytes(), id.method.as_bytes(), id.subject.as_bytes()])
 }
 
 /// A socket.

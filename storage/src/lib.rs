@@ -4,6 +4,7 @@ pub mod archive;
 pub mod backend;
 mod ballast;
 pub mod batch;
+pub mod calls;
 pub mod codec;
 pub mod committer;
 pub mod compare;

@@ -2,6 +2,7 @@
 
 use bosun_types::NamespaceName;
 use bosun_types::access::{AuditRecord, SocketRecord};
+use bosun_types::call::CallRecord;
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::ContentRecord;
 use bosun_types::event::{CursorRecord, EventRecord};
@@ -46,6 +47,7 @@ record!(LeaseEntry, LeaseEntries, |row| key::lease_entry(&row.namespace, &row.le
 record!(OperationRecord, Operations, |row| key::operation(row.id));
 record!(EventRecord, Events, |row| key::event(row.sequence));
 record!(CursorRecord, Cursors, |row| key::cursor(row.namespace.as_ref(), &row.id));
+record!(CallRecord, Calls, |row| key::call(&row.id));
 record!(SocketRecord, Sockets, |row| key::socket(&row.id));
 record!(AuditRecord, Audit, |row| key::audit(row.sequence));
 record!(GroupRecord, Groups, |row| key::group(&row.namespace, &row.spec.name));

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bosun_types::OperationId;
+use bosun_types::call::{CallId, CallRecord};
 use bosun_types::event::{EventRecord, EventSequence};
+use bosun_types::{OperationId, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use crate::backend::Backend;
@@ -23,6 +24,7 @@ use crate::backend::disk::Disk;
 use crate::backend::memory::Memory;
 use crate::ballast::Ballast;
 use crate::batch::{Batch, Write};
+use crate::calls::{self, Calls};
 use crate::codec;
 use crate::committer::{Committed, Committer, Heads, Job, meta};
 use crate::counters::Counters;
@@ -178,6 +180,7 @@ impl Store {
             counters: Arc::clone(&counters),
             retention: Arc::clone(&retention),
             young_from: (1, None),
+            calls: Calls::load(backend.as_ref())?,
             trouble: Arc::clone(&trouble),
             ballast: written.map(Ballast::new),
             root: written.map(Path::to_path_buf),
@@ -263,6 +266,11 @@ impl Store {
         }
         // Read last: what was dropped meanwhile is said to be.
         Ok(EventPage { oldest_kept: Heads::read(backend)?.event_oldest, events })
+    }
+
+    /// What is remembered of a call that was done.
+    pub fn call(&self, id: &CallId) -> Result<Option<CallRecord>> {
+        calls::find(self.inner.backend.as_ref(), id, Timestamp::now())
     }
 
     /// From now on so many events are kept, and for so long.

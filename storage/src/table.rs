@@ -44,6 +44,8 @@ pub enum Table {
     LeaseEntries = 17,
     /// Groups of containers.
     Groups = 15,
+    /// Calls that were done, by their idempotency keys.
+    Calls = 18,
 }
 
 impl Table {
@@ -67,6 +69,7 @@ impl Table {
             Self::Relaunches => "relaunches",
             Self::LeaseEntries => "lease_entries",
             Self::Groups => "groups",
+            Self::Calls => "calls",
         }
     }
 }

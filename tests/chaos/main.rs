@@ -7,5 +7,6 @@ mod disk_full;
 mod groups;
 mod kill;
 mod matrix;
+mod repeats;
 mod script;
 mod verbs;

@@ -214,7 +214,7 @@ async fn a_transfer_is_listed_followed_and_cancelled_by_others_than_who_began_it
 }
 
 /// Puts a built image into a scripted registry.
-fn offer(server: &FaultyRegistry, image: &BuiltImage, tag: &str) {
+pub(crate) fn offer(server: &FaultyRegistry, image: &BuiltImage, tag: &str) {
     for (descriptor, bytes) in &image.blobs {
         let media_type = &descriptor.media_type;
         if media_type::is_manifest(media_type) || media_type::is_index(media_type) {

@@ -6,6 +6,7 @@ mod archives;
 mod bad_input;
 mod checkpoint;
 mod cli;
+mod connections;
 mod content;
 mod copies;
 mod deaths;

@@ -20,8 +20,12 @@ pub const IMAGE: &str = "test.local/busybox:latest";
 impl World {
     /// A client of this world's daemon.
     pub async fn client(&self) -> Client {
-        let options =
-            ConnectOptions { address: self.address(), connect_deadline: DEADLINE, call_deadline: DEADLINE };
+        let options = ConnectOptions {
+            connect_deadline: DEADLINE,
+            reconnect_deadline: DEADLINE,
+            call_deadline: DEADLINE,
+            ..ConnectOptions::address(&self.address().to_string_lossy())
+        };
         Client::connect(options).await.expect("connects")
     }
 

@@ -14,6 +14,7 @@ use bosun_types::{Error, Result, Timestamp};
 
 use super::guarded::{in_writer, remove_container, undo_snapshot};
 use super::plan::{ATTEMPTS_MAX, Action, Decision, MACHINE_RESTARTED, Observed, Subject};
+use crate::call;
 use crate::core::{Shared, blocking};
 use crate::directory::Name;
 use crate::gc::RemoveGarbage;
@@ -133,7 +134,7 @@ async fn work(core: &Shared, mut operation: OperationRecord, action: &Action) ->
         let (worker, tried, action) = (core.clone(), operation.clone(), action.clone());
         let done = isolated(async move {
             match action {
-                Action::RollForward => roll_forward(&worker, &tried).await,
+                Action::RollForward => call::within(tried.call.clone(), roll_forward(&worker, &tried)).await,
                 Action::Undo => undo(&worker, &tried).await,
                 _ => ask_shim(&worker, &tried).await,
             }
@@ -239,6 +240,7 @@ async fn roll_forward(core: &Shared, operation: &OperationRecord) -> Result<()> 
             close(core, operation, |batch| {
                 publish_unseen_exit(batch, &record, exit.as_ref());
                 let exit = exit.or_else(|| stored_exit(&record));
+                batch.answer_call(exit.as_ref());
                 task::rows_of_deletion(batch, &record, execs.iter().map(|exec| &exec.id), exit);
             })
             .await?;
@@ -345,7 +347,7 @@ async fn ask_shim(core: &Shared, operation: &OperationRecord) -> Result<()> {
         (Some(record), Ok(Response::State(state))) => match state.init {
             ShimPhase::Created(init) => {
                 let record = TaskRecord { shim: core.host.live_shim(nonce), init: Some(init), ..record };
-                task::finish(core, record, operation.id).await
+                call::within(operation.call.clone(), task::finish(core, record, operation.id)).await
             }
             _ => undo(core, operation).await,
         },

@@ -96,6 +96,7 @@ fn operation(world: &World, intent: Intent) -> OperationRecord {
         opened_at: Timestamp(1),
         status: OperationStatus::Forward,
         attempts: 0,
+        call: None,
     }
 }
 

@@ -17,13 +17,14 @@ use bosun_types::shim::{Request, Response};
 use bosun_types::task::{
     ExecRecord, ExitStatus, KillTarget, OnShimDeath, ProcessInfo, StoredPhase, TaskRecord,
 };
-use bosun_types::{ContainerId, Error, ExecId, NamespaceName, OperationId, Result, Timestamp};
+use bosun_types::{ContainerId, Error, ErrorClass, ExecId, NamespaceName, OperationId, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use super::early::Early;
 use super::phase::{Input, Phase, next, refusal};
 use super::processes::{Process, Processes, exec_info, from_rows};
 use super::{SHIM_DEADLINE, TaskMessage, WAIT_DEADLINE, info, reattach};
+use crate::call;
 use crate::core::Shared;
 use crate::directory::Name;
 use crate::ports::Shim;
@@ -133,37 +134,11 @@ impl Actor for TaskActor {
         message: TaskMessage,
         data: &mut TaskData,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(message) = data.early.keep(message) else { return Ok(()) };
-        match message {
-            TaskMessage::Info(exec, reply) => drop(reply.send(data.info(exec.as_ref()))),
-            TaskMessage::Execs(reply) => drop(reply.send(data.exec_infos())),
-            TaskMessage::Start(exec, reply) => data.start(&myself, exec, reply).await,
-            TaskMessage::Wait(exec, reply) => data.wait(exec, reply),
-            TaskMessage::Kill(target, signal, reply) => data.kill(target, signal, reply),
-            TaskMessage::Exec(request, reply) => data.exec(&myself, *request, reply),
-            TaskMessage::DeleteExec(exec, reply) => data.delete_exec(&myself, exec, reply),
-            TaskMessage::Delete(reply) => data.delete(&myself, reply).await,
-            TaskMessage::Freeze(freeze, reply) => data.freeze(&myself, freeze, reply),
-            TaskMessage::Update(resources, reply) => data.update(resources, reply),
-            TaskMessage::Pass(request, reply) => data.pass(request, reply),
-            TaskMessage::Connected(result) => data.connected(&myself, result),
-            TaskMessage::BeginCheckpoint(begin, reply) => {
-                let _ = reply.send(data.begin_checkpoint(begin).await);
-            }
-            TaskMessage::Hold(id, freeze, reply) => data.hold(&myself, id, freeze, reply),
-            TaskMessage::EndCheckpoint(id) => data.end_checkpoint(id),
-            TaskMessage::Known(asked, result) => data.known(&myself, asked, result).await?,
-            TaskMessage::Notice(notice) => data.notice(notice).await?,
-            TaskMessage::Disconnected => data.disconnected(&myself),
-            TaskMessage::TakenOver(result) => data.taken_over(&myself, result).await?,
-            TaskMessage::Lost(result) => data.lost(&myself, result).await?,
-            TaskMessage::Started(exec, outcome) => data.started(exec, *outcome).await?,
-            TaskMessage::ExecAdded(record, result, reply) => data.exec_added(*record, result, reply).await,
-            TaskMessage::ExecDeleted(exec, result, reply) => data.exec_deleted(exec, result, reply).await,
-            TaskMessage::Frozen(freeze, result, reply) => data.frozen(freeze, result, reply).await,
-            TaskMessage::Deleted(result) => data.deleted(&myself, result).await,
-        }
-        Ok(())
+        let (call, message) = match message {
+            TaskMessage::For(call, message) => (Some(call), *message),
+            message => (None, message),
+        };
+        call::within(call, data.act(&myself, message)).await
     }
 
     async fn handle_supervisor_evt(
@@ -179,6 +154,46 @@ impl Actor for TaskActor {
 
 /// Answering and asking.
 impl TaskData {
+    async fn act(
+        &mut self,
+        myself: &ActorRef<TaskMessage>,
+        message: TaskMessage,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(message) = self.early.keep(message) else { return Ok(()) };
+        match message {
+            // A message is for one call.
+            TaskMessage::For(_, message) => return Box::pin(self.act(myself, *message)).await,
+            TaskMessage::Info(exec, reply) => drop(reply.send(self.info(exec.as_ref()))),
+            TaskMessage::Execs(reply) => drop(reply.send(self.exec_infos())),
+            TaskMessage::Start(exec, reply) => self.start(myself, exec, reply).await,
+            TaskMessage::Wait(exec, reply) => self.wait(exec, reply),
+            TaskMessage::Kill(target, signal, reply) => self.kill(target, signal, reply),
+            TaskMessage::Exec(request, reply) => self.exec(myself, *request, reply),
+            TaskMessage::DeleteExec(exec, reply) => self.delete_exec(myself, exec, reply),
+            TaskMessage::Delete(reply) => self.delete(myself, reply).await,
+            TaskMessage::Freeze(freeze, reply) => self.freeze(myself, freeze, reply),
+            TaskMessage::Update(resources, reply) => self.update(resources, reply),
+            TaskMessage::Pass(request, reply) => self.pass(request, reply),
+            TaskMessage::Connected(result) => self.connected(myself, result),
+            TaskMessage::BeginCheckpoint(begin, reply) => {
+                let _ = reply.send(self.begin_checkpoint(begin).await);
+            }
+            TaskMessage::Hold(id, freeze, reply) => self.hold(myself, id, freeze, reply),
+            TaskMessage::EndCheckpoint(id) => self.end_checkpoint(id),
+            TaskMessage::Known(asked, result) => self.known(myself, asked, result).await?,
+            TaskMessage::Notice(notice) => self.notice(notice).await?,
+            TaskMessage::Disconnected => self.disconnected(myself),
+            TaskMessage::TakenOver(result) => self.taken_over(myself, result).await?,
+            TaskMessage::Lost(result) => self.lost(myself, result).await?,
+            TaskMessage::Started(exec, outcome) => self.started(exec, *outcome).await?,
+            TaskMessage::ExecAdded(record, result, reply) => self.exec_added(*record, result, reply).await,
+            TaskMessage::ExecDeleted(exec, result, reply) => self.exec_deleted(exec, result, reply).await,
+            TaskMessage::Frozen(freeze, result, reply) => self.frozen(freeze, result, reply).await,
+            TaskMessage::Deleted(result) => self.deleted(myself, result).await,
+        }
+        Ok(())
+    }
+
     fn what(&self, exec: Option<&ExecId>) -> String {
         match exec {
             None => format!("task {}", self.record.container),
@@ -269,8 +284,16 @@ impl TaskData {
             // TSK-20: there is no process yet that could get it.
             return drop(reply.send(Ok(())));
         }
-        let allowed = allowed.and_then(|_| self.shim());
-        ask_shim(allowed, Request::Kill { target, signal }, move |result| drop(reply.send(result.map(drop))));
+        let call = call::current();
+        let has_ended = matches!(&allowed, Err(error) if error.class == ErrorClass::NotFound);
+        // It may be this very call that ended it, before the daemon was killed: the shim knows.
+        let allowed = match (has_ended && call.is_some(), self.shim()) {
+            (true, Ok(shim)) => Ok(shim),
+            (_, shim) => allowed.and(shim),
+        };
+        ask_shim(allowed, Request::Kill { target, signal, call }, move |result| {
+            drop(reply.send(result.map(drop)))
+        });
     }
 
     fn update(&self, resources: Vec<u8>, reply: RpcReplyPort<Result<()>>) {

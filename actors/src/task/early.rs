@@ -39,7 +39,8 @@ impl Early {
         if !(is_early && self.kept.len() < WAITERS_MAX) {
             return Some(message);
         }
-        self.kept.push(message);
+        // Its call is at hand now, not when it is given back.
+        self.kept.push(message.for_call());
         None
     }
 

@@ -33,7 +33,7 @@ impl Containers {
     pub async fn create(&self, request: ContainerRequest) -> Result<ContainerRecord> {
         let namespace = self.namespace.clone();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).containers.create_request();
                 request.write(call.get().init_request());
                 answer!(results, call);
@@ -99,7 +99,7 @@ impl Container {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
         let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).container(&id).update_request();
                 record.write(call.get().init_record());
                 write_texts(&paths, call.get().init_paths(length(&paths)));
@@ -116,7 +116,7 @@ impl Container {
     pub async fn delete(&self, snapshot: bool) -> Result<()> {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).container(&id).delete_request();
                 call.get().set_snapshot(snapshot);
                 answer!(_results, call);
@@ -132,7 +132,7 @@ impl Container {
     pub async fn create_task(&self, request: TaskRequest) -> Result<Task> {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).container(&id).create_task_request();
                 request.write(call.get().init_request());
                 answer!(_results, call);

@@ -38,7 +38,7 @@ macro_rules! on_content {
         $self
             .driver
             .call(move |session| async move {
-                let $content = session.scope(&namespace).content.clone();
+                let $content = (*session.scope(&namespace).content).clone();
                 answer!($results, $request);
                 Ok($value)
             })

@@ -136,7 +136,7 @@ impl Client {
     /// Makes a namespace.
     pub async fn create_namespace(&self, name: NamespaceName, labels: Labels) -> Result<NamespaceRecord> {
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().create_namespace_request();
                 request.get().set_id(name.as_str());
                 write_pairs(&labels, request.get().init_labels(pair_count(&labels)));
@@ -154,7 +154,7 @@ impl Client {
         replace: bool,
     ) -> Result<NamespaceRecord> {
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().update_namespace_request();
                 let mut params = request.get();
                 params.set_id(name.as_str());
@@ -169,7 +169,7 @@ impl Client {
     /// Removes an empty namespace.
     pub async fn delete_namespace(&self, name: NamespaceName) -> Result<()> {
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().delete_namespace_request();
                 request.get().set_id(name.as_str());
                 answer!(_results, request);

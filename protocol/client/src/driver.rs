@@ -1,13 +1,13 @@
 //! The private thread: it holds the connection and runs calls as local futures; everybody else sends it jobs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bosun_types::{Error, Result};
+use bosun_types::{Error, ErrorClass, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ use crate::session::Session;
 const CALLS_IN_FLIGHT_MAX: usize = 48;
 
 /// Pause before a wait that was answered "not yet" is asked again.
-const WAIT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const WAIT_PAUSE: Duration = Duration::from_millis(50);
 
 type Local = Pin<Box<dyn Future<Output = ()>>>;
 type Job = Box<dyn FnOnce(Rc<Connector>) -> Local + Send>;
@@ -33,14 +33,14 @@ struct Shared {
     jobs: mpsc::UnboundedSender<Job>,
     in_flight: Arc<Semaphore>,
     call_deadline: Duration,
-    connect_deadline: Duration,
+    reconnect_deadline: Duration,
 }
 
 impl Driver {
     /// Starts the thread. Nothing is connected yet.
     pub(crate) fn start(options: ConnectOptions) -> Result<Self> {
         let (jobs, receiver) = mpsc::unbounded_channel();
-        let (call_deadline, connect_deadline) = (options.call_deadline, options.connect_deadline);
+        let (call_deadline, reconnect_deadline) = (options.call_deadline, options.reconnect_deadline);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -50,7 +50,7 @@ impl Driver {
             .spawn(move || serve(&runtime, receiver, options))
             .map_err(|error| Error::resource_exhausted(format!("cannot start a client's thread: {error}")))?;
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-        Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, connect_deadline }) })
+        Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, reconnect_deadline }) })
     }
 
     /// Runs one call on the private thread, under the deadline, at most so many at once. Dropping the future cancels it.
@@ -62,6 +62,36 @@ impl Driver {
     {
         let permit = self.permit().await;
         let outcome = self.run(Some(self.shared.call_deadline), work).await;
+        drop(permit);
+        outcome.map_err(Failure::into_error)
+    }
+
+    /// As [`Self::call`] for what changes something: with an idempotency key of its own, so that it can be repeated when the connection is lost, until the
+    /// daemon is there again, and is done once all the same. `work` makes each kind of change once for each thing.
+    pub(crate) async fn change<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let permit = self.permit().await;
+        let (key, begun) = (new_key()?, Instant::now());
+        let mut lost: Option<Instant> = None;
+        let outcome = loop {
+            let (work, key, again) = (work.clone(), key.clone(), lost.is_some());
+            let left = self.shared.call_deadline.saturating_sub(begun.elapsed());
+            let keyed = move |session: Rc<Session>| work(session.keyed(&key, again));
+            let outcome = self.run(Some(left), keyed).await;
+            let is_patient = || lost.is_some_and(|at| at.elapsed() < self.shared.reconnect_deadline);
+            match outcome {
+                Err(Failure::Lost(_)) if !left.is_zero() => lost = Some(Instant::now()),
+                // It is starting, and has not yet found again what this is about.
+                Err(Failure::Answer(error)) if error.class == ErrorClass::Unavailable && is_patient() => {
+                    self.pause(WAIT_PAUSE).await?;
+                }
+                outcome => break outcome,
+            }
+        };
         drop(permit);
         outcome.map_err(Failure::into_error)
     }
@@ -100,16 +130,14 @@ impl Driver {
         F: Fn(Rc<Session>) -> W + Send + Clone + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        let patience = std::time::Instant::now() + self.shared.connect_deadline;
+        let patience = Instant::now() + self.shared.reconnect_deadline;
         let mut lost = None;
         loop {
             match self.run(None, work.clone()).await {
-                Err(Failure::Lost(_)) => {
-                    lost = Some(std::time::Instant::now() + self.shared.connect_deadline)
-                }
+                Err(Failure::Lost(_)) => lost = Some(Instant::now() + self.shared.reconnect_deadline),
                 Err(Failure::Answer(error))
-                    if error.class == bosun_types::ErrorClass::Unavailable
-                        && std::time::Instant::now() < lost.unwrap_or(patience) =>
+                    if error.class == ErrorClass::Unavailable
+                        && Instant::now() < lost.unwrap_or(patience) =>
                 {
                     self.pause(WAIT_PAUSE).await?;
                 }
@@ -168,6 +196,14 @@ impl Driver {
     }
 }
 
+/// 128 random bits.
+fn new_key() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::internal(format!("the system gives no random bytes: {error}")))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
 fn closed() -> Error {
     Error::unavailable("the client's thread has ended").with_hint("this is a bug of bosun-client: report it")
 }
@@ -179,7 +215,7 @@ async fn within<T>(
     let Some(deadline) = deadline else { return work.await };
     tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
         let error = Error::new(
-            bosun_types::ErrorClass::DeadlineExceeded,
+            ErrorClass::DeadlineExceeded,
             format!("no answer from the daemon within {deadline:?}"),
         );
         Err(Failure::Answer(error.with_hint("what was asked for may still happen")))
@@ -197,6 +233,7 @@ fn serve(
         let connector = Rc::new(Connector {
             options,
             session: RefCell::new(None),
+            was_connected: Cell::new(false),
             connecting: tokio::sync::Mutex::new(()),
         });
         while let Some(job) = receiver.recv().await {
@@ -213,6 +250,7 @@ fn serve(
 pub(crate) struct Connector {
     options: ConnectOptions,
     session: RefCell<Option<Rc<Session>>>,
+    was_connected: Cell<bool>,
     connecting: tokio::sync::Mutex<()>,
 }
 
@@ -228,6 +266,11 @@ impl Connector {
             self.forget(&session);
         }
         outcome
+    }
+
+    /// How long to wait for a daemon that is not there, or has just come back.
+    pub(crate) fn patience(&self) -> Duration {
+        self.options.reconnect_deadline
     }
 
     /// The connection as it is, if there is one.
@@ -249,7 +292,11 @@ impl Connector {
         if let Some(session) = self.session.borrow().as_ref().filter(|session| session.is_live()) {
             return Ok(Rc::clone(session));
         }
-        let session = Rc::new(Session::connect(&self.options).await?);
+        let options = &self.options;
+        let patience =
+            if self.was_connected.get() { options.reconnect_deadline } else { options.connect_deadline };
+        let session = Rc::new(Session::connect(&self.options, patience).await?);
+        self.was_connected.set(true);
         *self.session.borrow_mut() = Some(Rc::clone(&session));
         Ok(session)
     }

@@ -73,7 +73,7 @@ impl Events {
     ) -> Result<EventSequence> {
         let scope = self.namespace.clone();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = events_of(&session, scope.as_ref()).forward_request();
                 let mut params = request.get();
                 params.set_namespace(namespace.as_str());
@@ -96,7 +96,7 @@ impl Events {
     ) -> Result<EventSequence> {
         let scope = self.namespace.clone();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = events_of(&session, scope.as_ref()).publish_request();
                 let mut params = request.get();
                 params.set_namespace(namespace.as_str());
@@ -125,7 +125,7 @@ impl EventCursor {
         let (scope, id) = (self.events.namespace.clone(), self.id.clone());
         self.events
             .driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = events_of(&session, scope.as_ref()).create_cursor_request();
                 request.get().set_id(id.as_str());
                 start.write(request.get().init_start());
@@ -146,7 +146,7 @@ impl EventCursor {
         let (scope, id) = (self.events.namespace.clone(), self.id.clone());
         self.events
             .driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = events_of(&session, scope.as_ref()).ack_cursor_request();
                 request.get().set_id(id.as_str());
                 request.get().set_sequence(sequence);
@@ -161,7 +161,7 @@ impl EventCursor {
         let (scope, id) = (self.events.namespace.clone(), self.id.clone());
         self.events
             .driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = events_of(&session, scope.as_ref()).remove_cursor_request();
                 request.get().set_id(id.as_str());
                 answer!(_results, request);
@@ -173,7 +173,7 @@ impl EventCursor {
 
 fn events_of(session: &Session, namespace: Option<&NamespaceName>) -> event_capnp::events::Client {
     match namespace {
-        Some(namespace) => session.scope(namespace).events.clone(),
+        Some(namespace) => (*session.scope(namespace).events).clone(),
         None => session.bosun().events_request().send().pipeline.get_events(),
     }
 }

@@ -26,7 +26,7 @@ impl Images {
     pub async fn create(&self, image: ImageRecord) -> Result<ImageRecord> {
         let namespace = self.namespace.clone();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).images.create_request();
                 image.write(call.get().init_image());
                 answer!(results, call);
@@ -69,7 +69,7 @@ impl Images {
         let namespace = self.namespace.clone();
         let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).images.update_request();
                 image.write(call.get().init_image());
                 write_texts(&paths, call.get().init_paths(length(&paths)));
@@ -97,7 +97,7 @@ impl Images {
     pub async fn delete(&self, image: ImageName) -> Result<()> {
         let namespace = self.namespace.clone();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).images.delete_request();
                 call.get().set_image(image.as_str());
                 answer!(_results, call);

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use bosun_types::{Error, Result};
+use bosun_types::{Error, ErrorClass, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::driver::{Connector, Driver};
+use crate::driver::{Connector, Driver, WAIT_PAUSE};
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -71,6 +72,7 @@ async fn pump<F: Feed>(
     items: mpsc::Sender<Result<F::Item>>,
 ) {
     let mut opened = Some(opened);
+    let mut lost: Option<Instant> = None;
     loop {
         let outcome = tokio::select! {
             () = items.closed() => return,
@@ -83,7 +85,14 @@ async fn pump<F: Feed>(
                 let _ = opened.send(Err(failure.into_error()));
                 return;
             }
-            (Err(Failure::Lost(_)), None) => {}
+            (Err(Failure::Lost(_)), None) => lost = Some(Instant::now()),
+            // A daemon that has just come back finds again, one after the other, what it had before.
+            (Err(Failure::Answer(error)), None)
+                if error.class == ErrorClass::Unavailable
+                    && lost.is_some_and(|at| at.elapsed() < connector.patience()) =>
+            {
+                tokio::time::sleep(WAIT_PAUSE).await;
+            }
             (Err(Failure::Answer(error)), None) => {
                 let _ = items.send(Err(error)).await;
                 return;

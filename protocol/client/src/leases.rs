@@ -38,7 +38,7 @@ macro_rules! on_leases {
         $self
             .driver
             .call(move |session| async move {
-                let $leases = session.scope(&namespace).leases.clone();
+                let $leases = (*session.scope(&namespace).leases).clone();
                 answer!($results, $request);
                 Ok($value)
             })
@@ -113,7 +113,7 @@ impl Leases {
         let namespace = self.namespace.clone();
         self.driver
             .call(move |session| async move {
-                let leases = session.scope(&namespace).leases.clone();
+                let leases = (*session.scope(&namespace).leases).clone();
                 let request = || {
                     let mut request = leases.resources_request();
                     request.get().set_lease(id.as_str());

@@ -11,8 +11,10 @@ pub const DEFAULT_ADDRESS: &str = "/run/bosun/bosun.sock";
 pub struct ConnectOptions {
     /// The daemon's socket.
     pub address: PathBuf,
-    /// How long to wait for a daemon that is not there yet, on the first connection and on each later one (CLT-1).
+    /// How long to wait for a daemon that is not there yet, on the first connection (CLT-1).
     pub connect_deadline: Duration,
+    /// How long to wait for one that was there and has gone: what is open goes on when it is back.
+    pub reconnect_deadline: Duration,
     /// How long each call may take. Waits and streams have no deadline.
     pub call_deadline: Duration,
 }
@@ -22,6 +24,7 @@ impl Default for ConnectOptions {
         Self {
             address: PathBuf::from(DEFAULT_ADDRESS),
             connect_deadline: Duration::from_secs(60),
+            reconnect_deadline: Duration::from_secs(60),
             call_deadline: Duration::from_secs(120),
         }
     }

@@ -1,6 +1,7 @@
 //! Create, start and wait in one round trip: every call is sent before the first answer is back.
 
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_protocol::{Wire, task_capnp};
 use bosun_types::spec::ContainerRequest;
@@ -51,14 +52,20 @@ impl Running {
     }
 }
 
-type Exit = oneshot::Sender<Result<ExitStatus, Failure>>;
+/// Taken by the first try. One on a new connection leaves the wait to [`Running::wait`].
+type Exit = Arc<Mutex<Option<oneshot::Sender<Result<ExitStatus, Failure>>>>>;
+
+fn exit_of_the_first_try() -> (Exit, oneshot::Receiver<Result<ExitStatus, Failure>>) {
+    let (sender, receiver) = oneshot::channel();
+    (Arc::new(Mutex::new(Some(sender))), receiver)
+}
 
 pub(crate) async fn run(driver: &Driver, namespace: &Place, request: RunRequest) -> Result<Running> {
-    let (exit_sender, exit) = oneshot::channel();
+    let (exit_sender, exit) = exit_of_the_first_try();
     let id = request.container.id.clone();
     let scope_name = namespace.clone();
     let pid = driver
-        .call(move |session| async move { run_all(&session, &scope_name, request, exit_sender).await })
+        .change(move |session| async move { run_all(&session, &scope_name, request, exit_sender).await })
         .await?;
     let process = Task::new(driver.clone(), namespace.name.clone(), id).init().clone();
     Ok(Running { process, pid, exit })
@@ -96,9 +103,9 @@ pub(crate) async fn run_exec(
     request: ExecRequest,
     process: Process,
 ) -> Result<Running> {
-    let (exit_sender, exit) = oneshot::channel();
+    let (exit_sender, exit) = exit_of_the_first_try();
     let pid = driver
-        .call(move |session| async move {
+        .change(move |session| async move {
             let mut call = session.scope(&namespace).task(&container).exec_request();
             request.write(call.get().init_request());
             let exec = call.send();
@@ -117,9 +124,12 @@ type Started = capnp::capability::RemotePromise<task_capnp::process::start_resul
 type Waited = capnp::capability::RemotePromise<task_capnp::process::wait_results::Owned>;
 
 /// Takes the pid; leaves the wait to a task of its own that ends when nobody waits any more.
-async fn finish(start: Started, wait: Waited, mut exit: Exit) -> Result<u32, Failure> {
+async fn finish(start: Started, wait: Waited, exit: Exit) -> Result<u32, Failure> {
+    // Taken before anything can go wrong: should the connection be lost, the reader is told.
+    let exit = exit.lock().unwrap_or_else(PoisonError::into_inner).take();
     let response = start.promise.await?;
     let pid = results!(response).get_pid();
+    let Some(mut exit) = exit else { return Ok(pid) };
     tokio::task::spawn_local(async move {
         let outcome = tokio::select! {
             () = exit.closed() => return,

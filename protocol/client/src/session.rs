@@ -1,6 +1,6 @@
 //! One connection: the RPC system, the bootstrap capability, and the capabilities that every call starts from.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, LazyCell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -37,7 +37,19 @@ pub(crate) struct Session {
     /// Transfers that this client began: the daemon may forget a finished one that nobody holds.
     transfers: RefCell<HashMap<(NamespaceName, u64), transfer_capnp::transfer::Client>>,
     disconnector: RefCell<Option<Disconnector<Side>>>,
+    /// `Some`: for one call with an idempotency key, on that connection.
+    keyed: Option<Keyed>,
 }
+
+struct Keyed {
+    of: Rc<Session>,
+    key: String,
+    /// The call was made before.
+    again: bool,
+}
+
+/// A capability that is asked for when it is first used: asking costs a message, though no round trip.
+pub(crate) type Lazily<T> = LazyCell<T, Box<dyn FnOnce() -> T>>;
 
 /// Where calls go: a namespace, and the lease that holds what they make, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,20 +73,30 @@ impl From<&Place> for Place {
 /// The capabilities of one namespace. Getting them costs no round trip: calls pipeline through.
 pub(crate) struct Scope {
     pub(crate) namespace: namespace_capnp::namespace::Client,
-    pub(crate) containers: container_capnp::containers::Client,
-    pub(crate) groups: group_capnp::groups::Client,
-    pub(crate) images: image_capnp::images::Client,
-    pub(crate) transfers: transfer_capnp::transfers::Client,
-    pub(crate) content: content_capnp::content::Client,
-    pub(crate) events: event_capnp::events::Client,
-    pub(crate) leases: lease_capnp::leases::Client,
+    pub(crate) containers: Lazily<container_capnp::containers::Client>,
+    pub(crate) groups: Lazily<group_capnp::groups::Client>,
+    pub(crate) images: Lazily<image_capnp::images::Client>,
+    pub(crate) transfers: Lazily<transfer_capnp::transfers::Client>,
+    pub(crate) content: Lazily<content_capnp::content::Client>,
+    pub(crate) events: Lazily<event_capnp::events::Client>,
+    pub(crate) leases: Lazily<lease_capnp::leases::Client>,
     snapshots: RefCell<HashMap<String, snapshot_capnp::snapshots::Client>>,
+    /// The same without the key: knows which snapshotters there are.
+    known: Option<Rc<Scope>>,
+}
+
+/// A capability of a namespace's, once it is used.
+macro_rules! lazily {
+    ($namespace:ident, $request:ident, $get:ident) => {{
+        let namespace = $namespace.clone();
+        LazyCell::new(Box::new(move || namespace.$request().send().pipeline.$get()))
+    }};
 }
 
 impl Session {
-    /// Connects, waiting for the daemon up to the deadline, and learns its version.
-    pub(crate) async fn connect(options: &ConnectOptions) -> Result<Self, Failure> {
-        let deadline = Instant::now() + options.connect_deadline;
+    /// Connects, waiting for the daemon as long as that, and learns its version.
+    pub(crate) async fn connect(options: &ConnectOptions, patience: Duration) -> Result<Self, Failure> {
+        let deadline = Instant::now() + patience;
         loop {
             let stream = dial(&options.address, deadline).await?;
             match Self::greet(stream, deadline).await {
@@ -122,6 +144,7 @@ impl Session {
             scopes: RefCell::default(),
             transfers: RefCell::default(),
             disconnector: RefCell::new(Some(disconnector)),
+            keyed: None,
         })
     }
 
@@ -129,8 +152,45 @@ impl Session {
         self.live.get()
     }
 
-    pub(crate) fn bosun(&self) -> &bosun::Client {
-        &self.bosun
+    pub(crate) fn bosun(&self) -> bosun::Client {
+        match &self.keyed {
+            None => self.bosun.clone(),
+            Some(Keyed { key, again, .. }) => {
+                let mut request = self.bosun.with_key_request();
+                request.get().set_key(key.as_str());
+                request.get().set_again(*again);
+                request.send().pipeline.get_bosun()
+            }
+        }
+    }
+
+    /// The same connection for one call with that idempotency key.
+    pub(crate) fn keyed(self: &Rc<Self>, key: &str, again: bool) -> Rc<Self> {
+        Rc::new(Self {
+            bosun: self.bosun.clone(),
+            version: self.version.clone(),
+            live: Rc::clone(&self.live),
+            scopes: RefCell::default(),
+            transfers: RefCell::default(),
+            disconnector: RefCell::default(),
+            keyed: Some(Keyed { of: Rc::clone(self), key: key.to_owned(), again }),
+        })
+    }
+
+    fn namespace(&self, place: &Place) -> namespace_capnp::namespace::Client {
+        if let Some(Keyed { of, key, again }) = &self.keyed {
+            let mut request = of.scope(place).namespace.with_key_request();
+            request.get().set_key(key.as_str());
+            request.get().set_again(*again);
+            return request.send().pipeline.get_namespace();
+        }
+        let mut request = self.bosun.namespace_request();
+        request.get().set_id(place.name.as_str());
+        let namespace = request.send().pipeline.get_namespace();
+        let Some(lease) = &place.lease else { return namespace };
+        let mut request = namespace.with_lease_request();
+        request.get().set_lease(lease.as_str());
+        request.send().pipeline.get_namespace()
     }
 
     pub(crate) fn version(&self) -> &Version {
@@ -143,23 +203,18 @@ impl Session {
         if let Some(scope) = self.scopes.borrow().get(&place) {
             return Rc::clone(scope);
         }
-        let mut request = self.bosun.namespace_request();
-        request.get().set_id(place.name.as_str());
-        let mut namespace = request.send().pipeline.get_namespace();
-        if let Some(lease) = &place.lease {
-            let mut request = namespace.with_lease_request();
-            request.get().set_lease(lease.as_str());
-            namespace = request.send().pipeline.get_namespace();
-        }
+        let namespace = self.namespace(&place);
+        let known = self.keyed.as_ref().map(|keyed| keyed.of.scope(&place));
         let scope = Rc::new(Scope {
-            containers: namespace.containers_request().send().pipeline.get_containers(),
-            groups: namespace.groups_request().send().pipeline.get_groups(),
-            images: namespace.images_request().send().pipeline.get_images(),
-            transfers: namespace.transfers_request().send().pipeline.get_transfers(),
-            content: namespace.content_request().send().pipeline.get_content(),
-            events: namespace.events_request().send().pipeline.get_events(),
-            leases: namespace.leases_request().send().pipeline.get_leases(),
+            containers: lazily!(namespace, containers_request, get_containers),
+            groups: lazily!(namespace, groups_request, get_groups),
+            images: lazily!(namespace, images_request, get_images),
+            transfers: lazily!(namespace, transfers_request, get_transfers),
+            content: lazily!(namespace, content_request, get_content),
+            events: lazily!(namespace, events_request, get_events),
+            leases: lazily!(namespace, leases_request, get_leases),
             snapshots: RefCell::default(),
+            known,
             namespace,
         });
         self.scopes.borrow_mut().insert(place, Rc::clone(&scope));
@@ -178,7 +233,8 @@ impl Session {
         id: u64,
         transfer: transfer_capnp::transfer::Client,
     ) {
-        self.transfers.borrow_mut().insert((namespace.clone(), id), transfer);
+        let session = self.keyed.as_ref().map_or(self, |keyed| &keyed.of);
+        session.transfers.borrow_mut().insert((namespace.clone(), id), transfer);
     }
 
     pub(crate) fn release_transfer(&self, namespace: &NamespaceName, id: u64) {
@@ -252,8 +308,16 @@ impl Scope {
         }
         let mut request = self.namespace.snapshots_request();
         request.get().set_snapshotter(snapshotter);
-        answer!(results, request);
-        let snapshots = results.get_snapshots()?;
+        let snapshots = match &self.known {
+            Some(known) => {
+                Box::pin(known.snapshots(snapshotter)).await?;
+                request.send().pipeline.get_snapshots()
+            }
+            None => {
+                answer!(results, request);
+                results.get_snapshots()?
+            }
+        };
         self.snapshots.borrow_mut().insert(snapshotter.to_owned(), snapshots.clone());
         Ok(snapshots)
     }

@@ -24,11 +24,11 @@ pub struct Snapshots {
 
 /// One call on the snapshots' capability.
 macro_rules! on_snapshots {
-    ($self:ident, |$snapshots:ident, $results:ident| $request:expr => $value:expr) => {{
+    ($self:ident.$how:ident, |$snapshots:ident, $results:ident| $request:expr => $value:expr) => {{
         let (namespace, snapshotter) = ($self.namespace.clone(), $self.snapshotter.clone());
         $self
             .driver
-            .call(move |session| async move {
+            .$how(move |session| async move {
                 let $snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
                 answer!($results, $request);
                 Ok($value)
@@ -49,7 +49,7 @@ impl Snapshots {
         parent: Option<SnapshotKey>,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        on_snapshots!(self, |snapshots, results| {
+        on_snapshots!(self.change, |snapshots, results| {
             let mut request = snapshots.prepare_request();
             let mut params = request.get();
             params.set_key(key.as_str());
@@ -68,7 +68,7 @@ impl Snapshots {
         parent: Option<SnapshotKey>,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        on_snapshots!(self, |snapshots, results| {
+        on_snapshots!(self.change, |snapshots, results| {
             let mut request = snapshots.view_request();
             let mut params = request.get();
             params.set_key(key.as_str());
@@ -82,7 +82,7 @@ impl Snapshots {
 
     /// How to mount one.
     pub async fn mounts(&self, key: SnapshotKey) -> Result<Vec<Mount>> {
-        on_snapshots!(self, |snapshots, results| {
+        on_snapshots!(self.call, |snapshots, results| {
             let mut request = snapshots.mounts_request();
             request.get().set_key(key.as_str());
             request
@@ -91,7 +91,7 @@ impl Snapshots {
 
     /// Makes the active `key` immutable, under the name `target`.
     pub async fn commit(&self, target: SnapshotKey, key: SnapshotKey, labels: Labels) -> Result<()> {
-        on_snapshots!(self, |snapshots, _results| {
+        on_snapshots!(self.change, |snapshots, _results| {
             let mut request = snapshots.commit_request();
             let mut params = request.get();
             params.set_target(target.as_str());
@@ -103,7 +103,7 @@ impl Snapshots {
 
     /// Removes one that has no children.
     pub async fn remove(&self, key: SnapshotKey) -> Result<()> {
-        on_snapshots!(self, |snapshots, _results| {
+        on_snapshots!(self.change, |snapshots, _results| {
             let mut request = snapshots.remove_request();
             request.get().set_key(key.as_str());
             request
@@ -112,7 +112,7 @@ impl Snapshots {
 
     /// One record.
     pub async fn stat(&self, key: SnapshotKey) -> Result<SnapshotRecord> {
-        on_snapshots!(self, |snapshots, results| {
+        on_snapshots!(self.call, |snapshots, results| {
             let mut request = snapshots.stat_request();
             request.get().set_key(key.as_str());
             request
@@ -143,7 +143,7 @@ impl Snapshots {
         labels: Labels,
         replace: bool,
     ) -> Result<SnapshotRecord> {
-        on_snapshots!(self, |snapshots, results| {
+        on_snapshots!(self.call, |snapshots, results| {
             let mut request = snapshots.update_labels_request();
             let mut params = request.get();
             params.set_key(key.as_str());
@@ -203,7 +203,7 @@ impl Snapshots {
 
     /// Its disk use, without its parents.
     pub async fn usage(&self, key: SnapshotKey) -> Result<Usage> {
-        on_snapshots!(self, |snapshots, results| {
+        on_snapshots!(self.call, |snapshots, results| {
             let mut request = snapshots.usage_request();
             request.get().set_key(key.as_str());
             request

@@ -67,7 +67,7 @@ impl Process {
 
     /// Starts it; its pid.
     pub async fn start(&self) -> Result<u32> {
-        on_process!(self.call, |process, results| process.start_request() => results.get_pid())
+        on_process!(self.change, |process, results| process.start_request() => results.get_pid())
     }
 
     /// Its exit status, as soon as there is one. Goes on when the daemon restarts.
@@ -78,7 +78,7 @@ impl Process {
 
     /// Sends a signal. `all`: to every process of the container; for init only.
     pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
-        on_process!(self.call, |process, _results| {
+        on_process!(self.change, |process, _results| {
             let mut request = process.kill_request();
             request.get().set_signal(signal);
             request.get().set_all(all);
@@ -88,7 +88,7 @@ impl Process {
 
     /// Removes it once it has ended, or was never started; for init, the task. `None`: never started.
     pub async fn delete(&self) -> Result<Option<ExitStatus>> {
-        on_process!(self.call, |process, results| process.delete_request() =>
+        on_process!(self.change, |process, results| process.delete_request() =>
             if results.has_exit() { Some(ExitStatus::read(results.get_exit()?)?) } else { None })
     }
 
@@ -140,12 +140,12 @@ pub struct Task {
 
 /// One call on the task's capability.
 macro_rules! on_task {
-    ($self:ident, |$task:ident, $results:ident| $request:expr => $value:expr) => {{
+    ($self:ident.$how:ident, |$task:ident, $results:ident| $request:expr => $value:expr) => {{
         let (namespace, container, _) = $self.init.address();
         $self
             .init
             .driver
-            .call(move |session| async move {
+            .$how(move |session| async move {
                 let $task = session.scope(&namespace).task(&container);
                 answer!($results, $request);
                 Ok($value)
@@ -197,7 +197,7 @@ impl Task {
     /// Registers a further process; start it through what this returns.
     pub async fn exec(&self, request: ExecRequest) -> Result<Process> {
         let id = request.id.clone();
-        on_task!(self, |task, _results| {
+        on_task!(self.change, |task, _results| {
             let mut call = task.exec_request();
             request.write(call.get().init_request());
             call
@@ -214,27 +214,27 @@ impl Task {
 
     /// Its execs.
     pub async fn execs(&self) -> Result<Vec<ProcessInfo>> {
-        on_task!(self, |task, results| task.execs_request() => read_list(results.get_infos())?)
+        on_task!(self.call, |task, results| task.execs_request() => read_list(results.get_infos())?)
     }
 
     /// Freezes every process.
     pub async fn pause(&self) -> Result<()> {
-        on_task!(self, |task, _results| task.pause_request() => ())
+        on_task!(self.call, |task, _results| task.pause_request() => ())
     }
 
     /// Thaws them.
     pub async fn resume(&self) -> Result<()> {
-        on_task!(self, |task, _results| task.resume_request() => ())
+        on_task!(self.call, |task, _results| task.resume_request() => ())
     }
 
     /// Every process of the container.
     pub async fn pids(&self) -> Result<Vec<PidInfo>> {
-        on_task!(self, |task, results| task.pids_request() => read_list(results.get_pids())?)
+        on_task!(self.call, |task, results| task.pids_request() => read_list(results.get_pids())?)
     }
 
     /// Applies OCI `LinuxResources` (JSON) to the live cgroup: what is not given stays, and the container's spec too (TSK-29).
     pub async fn update(&self, resources: Vec<u8>) -> Result<()> {
-        on_task!(self, |task, _results| {
+        on_task!(self.call, |task, _results| {
             let mut request = task.update_request();
             request.get().set_resources(&resources);
             request
@@ -243,7 +243,7 @@ impl Task {
 
     /// What its cgroup has used, read now; while the task exists, also after its end. Never waits for the shim.
     pub async fn metrics(&self) -> Result<Metrics> {
-        on_task!(self, |task, results| task.metrics_request() => Metrics::read(results.get_metrics()?)?)
+        on_task!(self.call, |task, results| task.metrics_request() => Metrics::read(results.get_metrics()?)?)
     }
 
     /// Stores it as an image (CKP-1): it goes on as it was, or ends if asked to. As long as it takes; the daemon goes on with it when this is

@@ -38,7 +38,7 @@ macro_rules! begin {
         let (namespace, credential) = ($self.namespace.clone(), $self.credential.clone());
         let id = $self
             .driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).transfers.$call();
                 let mut to = call.get().init_request();
                 $request.write(to.reborrow());
@@ -215,7 +215,7 @@ impl Transfer {
 
     /// The images that it recorded, when it is done; its own failure when it failed.
     pub async fn wait(&self) -> Result<Vec<ImageRecord>> {
-        on_transfer!(self.wait, |results| wait_request => read_list(results.get_images())?)
+        on_transfer!(self.wait_through_recovery, |results| wait_request => read_list(results.get_images())?)
     }
 
     /// Stops it. What was fetched stays, and is taken up by the next try.

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bosun_protocol::Wire;
-use bosun_protocol::convert::read_text;
+use bosun_protocol::convert::{read_parsed, read_text};
 use bosun_protocol::daemon_capnp::bosun;
 use bosun_types::{Error, NamespaceName};
 use capnp_rpc::new_client;
 
-use crate::connection::Held;
+use crate::connection::{Held, Key};
 use crate::daemon::write_version;
 use crate::event::Events;
 use crate::namespace::Namespace;
@@ -73,6 +73,20 @@ impl bosun::Server for Confined {
             }
         });
         reply!(results, outcome, |namespace, out| out.set_namespace(new_client(namespace)), else set_namespace)
+    }
+
+    async fn with_key(
+        self: Rc<Self>,
+        params: bosun::WithKeyParams,
+        mut results: bosun::WithKeyResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let params = params.get()?;
+        let outcome = read_parsed(params.get_key()).map(|key| Key { key, again: params.get_again() });
+        reply!(results, outcome, |key, out| {
+            let (shared, namespace) = (Arc::clone(&self.shared), self.namespace.clone());
+            out.set_bosun(new_client(Self::new(held.keyed(key), shared, namespace)));
+        }, else set_bosun)
     }
 
     async fn events(self: Rc<Self>, _: bosun::EventsParams, mut results: bosun::EventsResults) -> Done {

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use bosun_actors::audit::{AuditEntry, AuditHandle, Caller};
+use bosun_actors::call::{CallsHandle, within};
 use bosun_types::access::{Access, Reach};
-use bosun_types::{Error, NamespaceName};
+use bosun_types::call::{CallId, CallRecord};
+use bosun_types::{CallKey, Error, NamespaceName};
 use futures::FutureExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +121,8 @@ pub(crate) struct Connection {
     number: u64,
     peer: Peer,
     audit: AuditHandle,
+    /// `None`: keys mean nothing.
+    keyed: Option<CallsHandle>,
     limits: EdgeLimits,
     gauges: Arc<Gauges>,
     calls: Cell<usize>,
@@ -177,6 +181,7 @@ impl Connection {
         number: u64,
         peer: Peer,
         audit: AuditHandle,
+        keyed: Option<CallsHandle>,
         limits: EdgeLimits,
         gauges: Arc<Gauges>,
     ) -> Rc<Self> {
@@ -184,6 +189,7 @@ impl Connection {
             number,
             peer,
             audit,
+            keyed,
             limits,
             gauges,
             calls: Cell::new(0),
@@ -343,11 +349,25 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("a panic without a text")
 }
 
+/// What a repetition is told of a call that answers nothing.
+pub(crate) async fn nothing(_: CallRecord) -> Result<(), Error> {
+    Ok(())
+}
+
 /// A capability that this connection holds, and what it is about; counted while it lives.
 pub(crate) struct Held {
     connection: Rc<Connection>,
     /// `<namespace>/<container>/<exec>`, as far as the capability reaches down; empty for the daemon.
     subject: String,
+    /// Calls through it have this idempotency key.
+    key: Option<Key>,
+}
+
+/// An idempotency key, and whether the call was made before.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) key: CallKey,
+    pub(crate) again: bool,
 }
 
 impl Held {
@@ -355,14 +375,27 @@ impl Held {
     pub(crate) fn first(connection: &Rc<Connection>) -> Result<Self, capnp::Error> {
         let permit = take(&connection.capabilities, 1, connection.limits.capabilities, "capabilities held")?;
         std::mem::forget(permit);
-        Ok(Self { connection: Rc::clone(connection), subject: String::new() })
+        Ok(Self { connection: Rc::clone(connection), subject: String::new(), key: None })
     }
 
     /// Counts one more, got from `parent`; an exception over the limit, so that it reaches whoever pipelined on it.
     pub(crate) fn new(parent: &Self) -> Result<Self, capnp::Error> {
         let mut held = Self::first(&parent.connection)?;
         held.subject.clone_from(&parent.subject);
+        held.key.clone_from(&parent.key);
         Ok(held)
+    }
+
+    /// The call was made before, and its answer was lost.
+    pub(crate) fn is_again(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.again)
+    }
+
+    /// The same for calls with that key.
+    #[must_use]
+    pub(crate) fn keyed(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// It is of one thing below what its parent is of.
@@ -376,13 +409,50 @@ impl Held {
     }
 
     /// Runs a call that does work. It is finished even if the caller leaves: a handle's future is never dropped half way.
+    /// One that was made before, by its key, waits for recovery, which may be finishing or taking back what the first began.
     /// The outer error is an RPC exception: overload, or the daemon stops.
     pub(crate) async fn call<T: 'static>(
         &self,
         method: &'static str,
         work: impl Future<Output = Result<T, Fault>> + 'static,
     ) -> Result<Result<T, Error>, capnp::Error> {
-        self.connection.call(method, &self.subject, work).await
+        let repeated = self.connection.keyed.clone().filter(|_| self.is_again());
+        // Boxed here, or each layer around it would have it on the stack once more.
+        let work = Box::pin(work);
+        let settled = async move {
+            if let Some(calls) = repeated {
+                calls.recovered().await;
+            }
+            work.await
+        };
+        self.connection.call(method, &self.subject, settled).await
+    }
+
+    /// As [`Self::call`] for what changes something, done once for each key: a repetition is answered by `known`, out of what is remembered of the first. The
+    /// first commit of `work` that logs no intent is the one that does it; whatever it commits before that is not of the call (`bosun_actors::call`).
+    pub(crate) async fn once<T, K>(
+        &self,
+        method: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + 'static,
+        known: impl FnOnce(CallRecord) -> K + 'static,
+    ) -> Result<Result<T, Error>, capnp::Error>
+    where
+        T: 'static,
+        K: Future<Output = Result<T, Error>> + 'static,
+    {
+        let (Some(Key { key, .. }), Some(calls)) = (self.key.clone(), self.connection.keyed.clone()) else {
+            return self.call(method, work).await;
+        };
+        let id = CallId { key, method: method.to_owned(), subject: self.subject.clone() };
+        let (work, known) = (Box::pin(work), Box::new(known));
+        let turned = async move {
+            let _turn = calls.turn(&id).await;
+            match calls.done(&id)? {
+                Some(record) => Ok(Box::pin(known(record)).await?),
+                None => within(Some(id), work).await,
+            }
+        };
+        self.call(method, turned).await
     }
 
     /// Runs a call that only waits: for an exit, for the next event. It ends when the caller leaves, and a drain does not

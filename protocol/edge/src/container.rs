@@ -16,7 +16,7 @@ use bosun_types::{ContainerId, Error};
 use capnp_rpc::new_client;
 use tokio::sync::mpsc;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 use crate::sink::{Sink, send_all};
@@ -56,12 +56,15 @@ impl containers::Server for Containers {
     ) -> Done {
         let held = Held::new(&self.held)?;
         let handle = self.handle.clone();
+        let request = ContainerRequest::read(params.get()?.get_request()?);
+        let made = request.clone().map(|request| self.handle.get(request.id));
         let work = async move {
-            let request = ContainerRequest::read(params.get()?.get_request()?)?;
+            let request = request?;
             about(&request.id);
             Ok(handle.create(request).await?)
         };
-        let outcome = self.held.call("container.create", work).await?;
+        let known = async move |_| made?.record().await;
+        let outcome = self.held.once("container.create", work, known).await?;
         reply!(results, outcome, |record, out| {
             let made = self.handle.get(record.id.clone());
             record.write(out.reborrow().init_record());
@@ -136,7 +139,7 @@ impl container::Server for Container {
             let snapshot = params.get()?.get_snapshot();
             Ok(handle.delete(DeleteOptions { snapshot }).await?)
         };
-        let outcome = self.held.call("container.delete", work).await?;
+        let outcome = self.held.once("container.delete", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -153,7 +156,12 @@ impl container::Server for Container {
             let info = task.info().await?;
             Ok((task, info))
         };
-        let outcome = self.held.call("task.create", work).await?;
+        let made = self.handle.task();
+        let known = async move |_| {
+            let info = made.info().await?;
+            Ok((made, info))
+        };
+        let outcome = self.held.once("task.create", work, known).await?;
         reply!(results, outcome, |(task, info), out| {
             info.write(out.reborrow().init_info());
             out.set_task(new_client(Task::new(held, task)));

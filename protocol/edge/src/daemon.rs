@@ -12,7 +12,7 @@ use bosun_types::access::{AuditQuery, SocketRecord};
 use bosun_types::{Error, NamespaceName, OperationId, SocketId};
 use capnp_rpc::new_client;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, Key, about, nothing};
 use crate::event::Events;
 use crate::namespace::Namespace;
 use crate::options::EdgeOptions;
@@ -79,6 +79,19 @@ impl bosun::Server for Root {
         reply!(results, outcome, |namespace, out| out.set_namespace(new_client(namespace)), else set_namespace)
     }
 
+    async fn with_key(
+        self: Rc<Self>,
+        params: bosun::WithKeyParams,
+        mut results: bosun::WithKeyResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let params = params.get()?;
+        let outcome = read_parsed(params.get_key()).map(|key| Key { key, again: params.get_again() });
+        reply!(results, outcome, |key, out| {
+            out.set_bosun(new_client(Root::new(held.keyed(key), Arc::clone(&self.shared))));
+        }, else set_bosun)
+    }
+
     async fn namespaces(
         self: Rc<Self>,
         params: bosun::NamespacesParams,
@@ -107,6 +120,7 @@ impl bosun::Server for Root {
         mut results: bosun::CreateNamespaceResults,
     ) -> Done {
         let daemon = self.daemon.clone();
+        let made = read_parsed(params.get()?.get_id()).map(|name| self.daemon.namespace(name));
         let work = async move {
             let params = params.get()?;
             let (name, labels): (NamespaceName, _) =
@@ -114,7 +128,7 @@ impl bosun::Server for Root {
             about(&name);
             Ok(daemon.create_namespace(name, labels).await?)
         };
-        let outcome = self.held.call("namespace.create", work).await?;
+        let outcome = self.held.once("namespace.create", work, async move |_| made?.record().await).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -146,7 +160,7 @@ impl bosun::Server for Root {
             about(&name);
             Ok(daemon.delete_namespace(name).await?)
         };
-        let outcome = self.held.call("namespace.delete", work).await?;
+        let outcome = self.held.once("namespace.delete", work, nothing).await?;
         reply!(results, outcome)
     }
 

@@ -6,12 +6,13 @@ use bosun_actors::events::{EventStream, EventsHandle};
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_parsed, read_text, write_list};
 use bosun_protocol::event_capnp::{event_cursor, events};
+use bosun_types::call::CallRecord;
 use bosun_types::container::Any;
-use bosun_types::event::{Event, EventDelivery, EventFilter, EventStart};
+use bosun_types::event::{Event, EventDelivery, EventFilter, EventSequence, EventStart};
 use bosun_types::{CursorId, Error, NamespaceName, Timestamp};
 use capnp_rpc::new_client;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::cursor::{Lent, Source, batch};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
@@ -44,6 +45,11 @@ impl Events {
             _ => Ok(namespace),
         }
     }
+}
+
+/// The position of what a call has published.
+async fn logged(record: CallRecord) -> Result<EventSequence, Error> {
+    Ok(record.event)
 }
 
 type Done = Result<(), capnp::Error>;
@@ -85,7 +91,7 @@ impl events::Server for Events {
             let (topic, payload) = (read_text(params.get_topic())?, Any::read(params.get_payload()?)?);
             Ok(this.handle.publish(namespace, topic, payload).await?)
         };
-        let outcome = self.held.call("event.publish", work).await?;
+        let outcome = self.held.once("event.publish", work, logged).await?;
         reply!(results, outcome, |sequence, out| out.set_sequence(sequence))
     }
 
@@ -101,7 +107,7 @@ impl events::Server for Events {
             let (topic, payload) = (read_text(params.get_topic())?, Any::read(params.get_payload()?)?);
             Ok(this.handle.forward(namespace, topic, payload, Timestamp(params.get_at())).await?)
         };
-        let outcome = self.held.call("event.forward", work).await?;
+        let outcome = self.held.once("event.forward", work, logged).await?;
         reply!(results, outcome, |sequence, out| out.set_sequence(sequence))
     }
 
@@ -163,7 +169,7 @@ impl events::Server for Events {
             about(&id);
             Ok(cursors.remove(id).await?)
         };
-        let outcome = self.held.call("event.remove_cursor", work).await?;
+        let outcome = self.held.once("event.remove_cursor", work, nothing).await?;
         reply!(results, outcome)
     }
 }

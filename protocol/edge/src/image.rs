@@ -9,7 +9,7 @@ use bosun_protocol::image_capnp::images;
 use bosun_types::ImageName;
 use bosun_types::image::ImageRecord;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 
@@ -33,12 +33,15 @@ impl images::Server for Images {
         mut results: images::CreateResults,
     ) -> Done {
         let handle = self.handle.clone();
+        let image = ImageRecord::read(params.get()?.get_image()?);
+        let (made, name) = (self.handle.clone(), image.clone().map(|image| image.name));
         let work = async move {
-            let image = ImageRecord::read(params.get()?.get_image()?)?;
+            let image = image?;
             about(&image.name);
             Ok(handle.create(image).await?)
         };
-        let outcome = self.held.call("image.create", work).await?;
+        let known = async move |_| made.get(&name?).await;
+        let outcome = self.held.once("image.create", work, known).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -99,7 +102,7 @@ impl images::Server for Images {
             handle.delete(&name).await?;
             if params.get_sync() { Ok(handle.collect().await?) } else { Ok(()) }
         };
-        let outcome = self.held.call("image.delete", work).await?;
+        let outcome = self.held.once("image.delete", work, nothing).await?;
         reply!(results, outcome)
     }
 }

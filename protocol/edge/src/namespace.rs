@@ -10,7 +10,7 @@ use bosun_types::gc::Object;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use capnp_rpc::new_client;
 
-use crate::connection::{Fault, Held};
+use crate::connection::{Fault, Held, Key};
 use crate::container::Containers;
 use crate::content::Content;
 use crate::event::Events;
@@ -181,6 +181,19 @@ impl namespace::Server for Namespace {
         reply!(results, outcome, |handle, out| {
             out.set_namespace(new_client(Namespace::new(held, handle)));
         })
+    }
+
+    async fn with_key(
+        self: Rc<Self>,
+        params: namespace::WithKeyParams,
+        mut results: namespace::WithKeyResults,
+    ) -> Done {
+        let held = Held::new(&self.held)?;
+        let params = params.get()?;
+        let outcome = read_parsed(params.get_key()).map(|key| Key { key, again: params.get_again() });
+        reply!(results, outcome, |key, out| {
+            out.set_namespace(new_client(Namespace::new(held.keyed(key), self.handle.clone())));
+        }, else set_namespace)
     }
 
     async fn why(self: Rc<Self>, params: namespace::WhyParams, mut results: namespace::WhyResults) -> Done {

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bosun_actors::audit::Caller;
+use bosun_actors::call::CallsHandle;
 use bosun_actors::daemon::Daemon;
 use bosun_protocol::{daemon_capnp::bosun, limits};
 use bosun_types::access::Access;
@@ -47,6 +48,7 @@ impl Edge {
         let gauges = Arc::new(Gauges::default());
         let (doors, requests) = Doors::new(daemon.socket_directory());
         let shared = Arc::new(Shared {
+            calls: daemon.calls(),
             daemon,
             options,
             doors,
@@ -137,6 +139,7 @@ impl Drop for EdgeHandle {
 
 pub(crate) struct Shared {
     pub(crate) daemon: Daemon,
+    pub(crate) calls: CallsHandle,
     pub(crate) options: EdgeOptions,
     pub(crate) doors: Doors,
     pub(crate) gauges: Arc<Gauges>,
@@ -250,7 +253,8 @@ async fn serve_connection(shared: Arc<Shared>, accepted: Accepted) -> Result<(),
     let peer = Peer { caller, namespace: via.namespace.clone(), access: via.access };
     let audit = shared.daemon.audit();
     let limits = options.limits.clone();
-    let connection = Connection::new(number, peer, audit, limits, Arc::clone(&shared.gauges));
+    let connection =
+        Connection::new(number, peer, audit, Some(shared.calls.clone()), limits, Arc::clone(&shared.gauges));
     let held = Held::first(&connection)?;
     let bootstrap: bosun::Client = match via.namespace {
         None => capnp_rpc::new_client(Root::new(held, Arc::clone(&shared))),

@@ -10,7 +10,7 @@ use bosun_types::SnapshotKey;
 use bosun_types::content::Descriptor;
 use bosun_types::diff::DiffRequest;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::content::label_paths;
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
@@ -35,6 +35,8 @@ impl snapshots::Server for Snapshots {
         mut results: snapshots::PrepareResults,
     ) -> Done {
         let handle = self.handle.clone();
+        let (made, key) = (self.handle.clone(), read_parsed::<SnapshotKey>(params.get()?.get_key()));
+        let known = async move |_| made.mounts(&key?).await;
         let work = async move {
             let params = params.get()?;
             let parent = read_optional_parsed(params.has_parent(), params.get_parent())?;
@@ -43,7 +45,7 @@ impl snapshots::Server for Snapshots {
             about(&key);
             Ok(handle.prepare(key, parent, labels).await?)
         };
-        let outcome = self.held.call("snapshot.prepare", work).await?;
+        let outcome = self.held.once("snapshot.prepare", work, known).await?;
         reply!(results, outcome, |mounts, out| write_list(&mounts, out.init_mounts(length(&mounts))))
     }
 
@@ -53,6 +55,8 @@ impl snapshots::Server for Snapshots {
         mut results: snapshots::ViewResults,
     ) -> Done {
         let handle = self.handle.clone();
+        let (made, key) = (self.handle.clone(), read_parsed::<SnapshotKey>(params.get()?.get_key()));
+        let known = async move |_| made.mounts(&key?).await;
         let work = async move {
             let params = params.get()?;
             let parent = read_optional_parsed(params.has_parent(), params.get_parent())?;
@@ -61,7 +65,7 @@ impl snapshots::Server for Snapshots {
             about(&key);
             Ok(handle.view(key, parent, labels).await?)
         };
-        let outcome = self.held.call("snapshot.view", work).await?;
+        let outcome = self.held.once("snapshot.view", work, known).await?;
         reply!(results, outcome, |mounts, out| write_list(&mounts, out.init_mounts(length(&mounts))))
     }
 
@@ -92,7 +96,7 @@ impl snapshots::Server for Snapshots {
             about(&key);
             Ok(handle.commit(target, key, read_pairs(params.get_labels())?).await?)
         };
-        let outcome = self.held.call("snapshot.commit", work).await?;
+        let outcome = self.held.once("snapshot.commit", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -107,7 +111,7 @@ impl snapshots::Server for Snapshots {
             about(&key);
             Ok(handle.remove(key).await?)
         };
-        let outcome = self.held.call("snapshot.remove", work).await?;
+        let outcome = self.held.once("snapshot.remove", work, nothing).await?;
         reply!(results, outcome)
     }
 

@@ -6,14 +6,15 @@ use bosun_actors::task::{LogStream, TaskHandle};
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_parsed, write_list};
 use bosun_protocol::task_capnp::{attach_cursor, log_cursor, process, task};
+use bosun_types::call::CallRecord;
 use bosun_types::checkpoint::CheckpointRequest;
 use bosun_types::stdio::{AttachRecord, AttachRequest, LogRecord, LogRequest};
-use bosun_types::task::{ExecRequest, KillTarget};
-use bosun_types::{Error, ExecId};
+use bosun_types::task::{ExecRequest, KillTarget, ProcessStatus};
+use bosun_types::{Error, ErrorClass, ExecId};
 use capnp_rpc::new_client;
 use tokio::sync::mpsc;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::cursor::{Lent, Source, batch};
 use crate::reply;
 
@@ -49,6 +50,26 @@ impl Task {
     }
 }
 
+/// A process that a call has started.
+#[derive(Clone)]
+struct Started {
+    handle: TaskHandle,
+    exec: Option<ExecId>,
+}
+
+impl Started {
+    async fn pid(self) -> Result<u32, Error> {
+        let info = match &self.exec {
+            None => self.handle.info().await?,
+            Some(exec) => self.handle.exec_info(exec).await?,
+        };
+        let runs = matches!(info.status, ProcessStatus::Running | ProcessStatus::Paused);
+        // An exec that has ended has run; init may have been killed before its start.
+        let ran = info.started_at.is_some() || (self.exec.is_some() && info.status == ProcessStatus::Stopped);
+        if runs || ran { Ok(info.pid) } else { Err(Error::failed_precondition("it was not started")) }
+    }
+}
+
 impl process::Server for Task {
     async fn info(self: Rc<Self>, _: process::InfoParams, mut results: process::InfoResults) -> Done {
         let (handle, exec) = self.parts();
@@ -64,7 +85,18 @@ impl process::Server for Task {
 
     async fn start(self: Rc<Self>, _: process::StartParams, mut results: process::StartResults) -> Done {
         let (handle, exec) = self.parts();
-        let outcome = self.held.call("process.start", async move { Ok(handle.start(exec).await?) }).await?;
+        let started = Started { handle: handle.clone(), exec: exec.clone() };
+        let (again, before) = (self.held.is_again(), started.clone());
+        let work = async move {
+            match handle.start(exec).await {
+                // The first call started it, and was cut off before that was recorded.
+                Err(error) if again && error.class == ErrorClass::FailedPrecondition => {
+                    Ok(before.pid().await.map_err(|_| error)?)
+                }
+                started => Ok(started?),
+            }
+        };
+        let outcome = self.held.once("process.start", work, async move |_| started.pid().await).await?;
         reply!(results, outcome, |pid, out| out.set_pid(pid))
     }
 
@@ -88,7 +120,7 @@ impl process::Server for Task {
             };
             Ok(handle.kill(target, params.get_signal()).await?)
         };
-        let outcome = self.held.call("process.kill", work).await?;
+        let outcome = self.held.once("process.kill", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -100,7 +132,8 @@ impl process::Server for Task {
                 Some(exec) => handle.delete_exec(exec).await?,
             })
         };
-        let outcome = self.held.call("process.delete", work).await?;
+        let known = async |record: CallRecord| Ok(record.exit);
+        let outcome = self.held.once("process.delete", work, known).await?;
         reply!(results, outcome, |exit, out| {
             if let Some(exit) = exit {
                 exit.write(out.init_exit());
@@ -172,14 +205,16 @@ impl task::Server for Task {
     async fn exec(self: Rc<Self>, params: task::ExecParams, mut results: task::ExecResults) -> Done {
         let held = Held::new(&self.held)?;
         let handle = self.handle.clone();
+        let request = ExecRequest::read(params.get()?.get_request()?);
+        let id = request.clone().map(|request| request.id);
         let work = async move {
-            let request = ExecRequest::read(params.get()?.get_request()?)?;
+            let request = request?;
             let id = request.id.clone();
             about(&id);
             handle.exec(request).await?;
             Ok(id)
         };
-        let outcome = self.held.call("task.exec", work).await?;
+        let outcome = self.held.once("task.exec", work, async move |_| id).await?;
         reply!(results, outcome, |id, out| out.set_process(Task::process(&self, held, id)))
     }
 

@@ -129,6 +129,8 @@ impl Wire for OperationRecord {
             opened_at: Timestamp(from.get_opened_at()),
             status,
             attempts: from.get_attempts(),
+            // Not shown: a key is the caller's secret.
+            call: None,
         })
     }
 }

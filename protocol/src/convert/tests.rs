@@ -574,6 +574,7 @@ fn introspection_round_trips() {
             opened_at: Timestamp(1),
             status,
             attempts: 3,
+            call: None,
         });
     }
 }

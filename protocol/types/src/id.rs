@@ -156,6 +156,10 @@ string_id!(
     CursorId, |text| check_identifier("cursor", text)
 );
 string_id!(
+    /// What a client calls one of its calls, so that a repetition is known as one: random, at most 76 bytes (ID-1).
+    CallKey, |text| check_identifier("idempotency key", text)
+);
+string_id!(
     /// A lease (LSE-1).
     LeaseId, |text| check_name("lease id", text)
 );

@@ -5,6 +5,7 @@
 //! format (see `bosun-storage::codec` and [`shim`]): append fields only through a new version, never reorder.
 
 pub mod access;
+pub mod call;
 pub mod checkpoint;
 pub mod container;
 pub mod content;
@@ -39,8 +40,8 @@ pub mod user_namespace;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{
-    ContainerId, CursorId, Digest, ExecId, GroupName, ImageName, LeaseId, NamespaceName, OperationId,
-    SnapshotKey, SocketId,
+    CallKey, ContainerId, CursorId, Digest, ExecId, GroupName, ImageName, LeaseId, NamespaceName,
+    OperationId, SnapshotKey, SocketId,
 };
 pub use labels::Labels;
 pub use time::Timestamp;

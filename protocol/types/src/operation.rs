@@ -6,6 +6,7 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::call::CallId;
 use crate::transfer::{ObjectRequest, PullRequest, PushRequest};
 use crate::{
     ContainerId, Digest, Error, ExecId, ImageName, LeaseId, NamespaceName, OperationId, SnapshotKey,
@@ -29,6 +30,9 @@ pub struct OperationRecord {
     pub status: OperationStatus,
     /// How often recovery has tried it.
     pub attempts: u32,
+    /// The call that asked for it, if that has a key: its end says that the call was done.
+    #[serde(skip)]
+    pub call: Option<CallId>,
 }
 
 /// Where an operation stands. The total transition function is `bosun-storage::oplog::status`.

@@ -15,6 +15,7 @@ pub mod codec;
 
 use bincode::{Decode, Encode};
 
+use crate::call::CallId;
 use crate::checkpoint::DumpOptions;
 use crate::mount::Mount;
 use crate::stdio::{AttachFrom, OutputStream, Overflow, Stdio};
@@ -183,8 +184,8 @@ pub enum Request {
     Start { exec: Option<ExecId> },
     /// Everything the shim knows.
     State,
-    /// Signal; NotFound when the process has ended (TSK-19).
-    Kill { target: KillTarget, signal: u32 },
+    /// Signal; NotFound when the process has ended (TSK-19). The same call again: done once.
+    Kill { target: KillTarget, signal: u32, call: Option<CallId> },
     /// Register an exec (TSK-22). The same again: success; another under that id: AlreadyExists.
     AddExec { id: ExecId, process: Vec<u8>, stdio: Stdio },
     /// Forget an ended or never started exec. Unknown: success.

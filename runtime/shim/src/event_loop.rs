@@ -99,6 +99,8 @@ pub struct Shim {
     pub unreaped: Vec<(Option<ExecId>, Instant)>,
     /// Exits whose record waits for the daemon's acknowledgement.
     pub unacknowledged: Vec<ExitNotice>,
+    /// Calls with keys whose signals were sent, the newest last.
+    pub signalled: std::collections::VecDeque<bosun_types::call::CallId>,
     /// The dump under way.
     pub dumping: Dumping,
     /// A signal asked the shim to kill, delete and go (SHM-7).
@@ -143,6 +145,7 @@ impl Shim {
             reaped_early: Vec::new(),
             unreaped: Vec::new(),
             unacknowledged: Vec::new(),
+            signalled: std::collections::VecDeque::new(),
             dumping: Dumping::default(),
             stopping: false,
             ended: false,

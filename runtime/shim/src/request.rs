@@ -1,5 +1,6 @@
 //! One request of the daemon: which process, what the law says, who performs it.
 
+use bosun_types::call::CallId;
 use bosun_types::shim::{Request, Response, ShimState};
 use bosun_types::task::{KillTarget, PidInfo};
 use bosun_types::{Error, ExecId};
@@ -13,6 +14,8 @@ use crate::{record, sys};
 
 /// Highest signal number of Linux.
 const SIGNAL_MAX: u32 = 64;
+/// Signals whose calls are remembered: a daemon repeats one within seconds of its restart.
+const CALLS_KEPT_MAX: usize = 64;
 /// Most execs of a task at once, ended ones that nobody deleted included.
 const EXECS_MAX: usize = 1024;
 
@@ -34,7 +37,7 @@ impl Shim {
             Request::Attach { exec, from, overflow } => return self.attach(waiter, exec, from, overflow),
             Request::WriteStdin { exec, bytes } => return self.write_stdin(waiter, exec.as_ref(), bytes),
             Request::State => Ok(Response::State(self.state())),
-            Request::Kill { target, signal } => self.kill(&target, signal),
+            Request::Kill { target, signal, call } => self.kill_once(&target, signal, call),
             Request::AddExec { id, process, stdio } => self.add_exec(id, process, stdio),
             Request::AckExit { exec } => self.acknowledge(exec.as_ref()),
             Request::Resize { exec, width, height } => self.resize(exec.as_ref(), width, height),
@@ -61,6 +64,26 @@ impl Shim {
             init: self.init.public_phase(),
             execs: self.execs.iter().map(|(id, it)| (id.clone(), it.public_phase())).collect(),
         }
+    }
+
+    /// A daemon that was killed after the signal and before its answer asks again, with the same call.
+    fn kill_once(
+        &mut self,
+        target: &KillTarget,
+        signal: u32,
+        call: Option<CallId>,
+    ) -> Result<Response, Error> {
+        if call.as_ref().is_some_and(|call| self.signalled.contains(call)) {
+            return Ok(Response::Done);
+        }
+        let done = self.kill(target, signal)?;
+        if let Some(call) = call {
+            if self.signalled.len() >= CALLS_KEPT_MAX {
+                self.signalled.pop_front();
+            }
+            self.signalled.push_back(call);
+        }
+        Ok(done)
     }
 
     fn kill(&mut self, target: &KillTarget, signal: u32) -> Result<Response, Error> {

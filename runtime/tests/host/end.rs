@@ -142,7 +142,8 @@ async fn an_exec_killed_by_a_real_time_signal_is_reported() {
     let ask = async |request| task.connection.request(request, crate::world::PATIENCE).await.unwrap();
     ask(Request::AddExec { id: id.clone(), process, stdio: Default::default() }).await;
     ask(Request::Start { exec: Some(id.clone()) }).await;
-    ask(Request::Kill { target: bosun_types::task::KillTarget::Exec(id.clone()), signal: 64 }).await;
+    ask(Request::Kill { target: bosun_types::task::KillTarget::Exec(id.clone()), signal: 64, call: None })
+        .await;
     let exit = exit_of(&mut task.notices).await;
     assert_eq!((exit.exec, exit.status.cause), (Some(id), ExitCause::Signal(64)));
     assert_eq!(clean_up_twice_of(&world, &task).await, ExitCause::Signal(9));

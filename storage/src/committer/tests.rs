@@ -154,6 +154,7 @@ fn f_8_what_frees_space_is_never_held_back() {
         opened_at: Timestamp(0),
         status: OperationStatus::Forward,
         attempts: 0,
+        call: None,
     };
     let grows = |intent| {
         let mut batch = Batch::new();

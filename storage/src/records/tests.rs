@@ -110,6 +110,7 @@ fn operation(intent: Intent, status: OperationStatus) -> OperationRecord {
         opened_at: MADE,
         status,
         attempts: 2,
+        call: None,
     }
 }
 

@@ -88,6 +88,7 @@ fn operation(id: u64, intent: Intent) -> OperationRecord {
         opened_at: Timestamp(1),
         status: OperationStatus::Forward,
         attempts: 0,
+        call: None,
     }
 }
 

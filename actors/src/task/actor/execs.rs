@@ -12,6 +12,7 @@ use super::super::TaskMessage;
 use super::super::phase::{Input, Phase};
 use super::super::processes::Process;
 use super::{EXECS_MAX, TaskData, ask_shim};
+use crate::call;
 
 impl TaskData {
     pub(super) fn exec(
@@ -25,14 +26,15 @@ impl TaskData {
             Err(error) => return drop(reply.send(Err(error))),
         };
         self.execs_changing += 1;
-        let actor = myself.clone();
+        let (actor, call) = (myself.clone(), call::current());
         let request = Request::AddExec {
             id: record.id.clone(),
             process: record.process.clone(),
             stdio: record.stdio.clone(),
         };
         ask_shim(Ok(shim), request, move |result| {
-            let _ = actor.send_message(TaskMessage::ExecAdded(Box::new(record), result.map(drop), reply));
+            let added = TaskMessage::ExecAdded(Box::new(record), result.map(drop), reply);
+            let _ = actor.send_message(added.of(call));
         });
     }
 
@@ -109,14 +111,15 @@ impl TaskData {
             return drop(reply.send(Err(error)));
         }
         self.execs_changing += 1;
-        let actor = myself.clone();
+        let (actor, call) = (myself.clone(), call::current());
         let id = exec.clone();
         match self.shim() {
             Ok(shim) => ask_shim(Ok(shim), Request::DeleteExec { id }, move |result| {
-                let _ = actor.send_message(TaskMessage::ExecDeleted(exec, result.map(drop), reply));
+                let deleted = TaskMessage::ExecDeleted(exec, result.map(drop), reply);
+                let _ = actor.send_message(deleted.of(call));
             }),
             // Without a shim there is nothing but the row.
-            Err(_) => drop(actor.send_message(TaskMessage::ExecDeleted(exec, Ok(()), reply))),
+            Err(_) => drop(actor.send_message(TaskMessage::ExecDeleted(exec, Ok(()), reply).of(call))),
         }
     }
 
@@ -132,6 +135,8 @@ impl TaskData {
             Ok(()) => {
                 let mut batch = Batch::new();
                 batch.delete::<ExecRecord>(key::exec(&self.record.namespace, &self.record.container, &exec));
+                let exit = self.processes.get(&Some(exec.clone())).and_then(|process| process.phase.exit());
+                batch.answer_call(exit);
                 self.core.commit(batch).await.map(drop)
             }
         };

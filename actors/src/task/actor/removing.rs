@@ -12,6 +12,7 @@ use ractor::{ActorRef, RpcReplyPort};
 use super::super::phase::{Input, Phase};
 use super::super::{RemoveTask, TaskMessage};
 use super::{TaskData, ask_shim};
+use crate::call;
 use crate::directory::Name;
 use crate::operation::{self, Failure};
 
@@ -104,7 +105,10 @@ impl TaskData {
         let Some(operation) = self.delete_operation.take() else { return };
         let exit = self.processes.get(&None).and_then(|init| init.phase.exit().cloned());
         let result = match result {
-            Ok(()) => self.record_deletion(operation.id, exit.clone()).await,
+            Ok(()) => {
+                let done = self.record_deletion(operation.id, exit.clone());
+                call::within(operation.call.clone(), done).await
+            }
             Err(cause) => {
                 Err(operation::close_failed(&self.core, &operation, Failure::Undone(cause), |_| ()).await)
             }
@@ -133,6 +137,7 @@ impl TaskData {
         exit: Option<ExitStatus>,
     ) -> Result<()> {
         let mut batch = Batch::new();
+        batch.answer_call(exit.as_ref());
         rows_of_deletion(&mut batch, &self.record, self.execs.keys(), exit);
         batch.close_operation(operation);
         self.core.commit(batch).await.map(drop)

@@ -13,6 +13,7 @@ use super::super::phase::{Input, Phase};
 use super::super::start::StartProcess;
 use super::super::{StartOutcome, TaskMessage};
 use super::TaskData;
+use crate::call;
 use crate::operation::{self, Failure};
 
 impl TaskData {
@@ -90,7 +91,7 @@ impl TaskData {
                 let mut batch = Batch::new();
                 batch.close_operation(outcome.operation.id);
                 self.record_start(&mut batch, exec.as_ref(), identity);
-                self.core.commit(batch).await?;
+                call::within(outcome.operation.call, self.core.commit(batch)).await?;
                 Ok(identity.pid)
             }
             Err(failure) => {

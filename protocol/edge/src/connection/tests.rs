@@ -6,7 +6,7 @@ fn connection() -> Rc<Connection> {
     let caller = Caller { uid: 0, pid: 1, socket: None };
     let peer = Peer { caller, namespace: None, access: Access::ReadWrite };
     let audit = AuditHandle::new(bosun_storage::store::Store::in_memory());
-    Connection::new(1, peer, audit, EdgeLimits::default(), Arc::new(Gauges::default()))
+    Connection::new(1, peer, audit, None, EdgeLimits::default(), Arc::new(Gauges::default()))
 }
 
 #[tokio::test]

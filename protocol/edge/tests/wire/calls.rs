@@ -155,6 +155,39 @@ async fn too_many_calls_in_flight_are_refused_and_counted_back() {
     client.status().await.expect("room again");
 }
 
+/// Cancellation reaches the daemon: with room for one wait, there is room again as soon as the first is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_wait_ends_at_the_daemon_too() {
+    let served = Served::start_with(|options| options.limits.waits_in_flight = 1).await;
+    let client = served.client().await;
+    let running = web(&client).run(request("c1")).await.expect("runs");
+    let task = web(&client).container("c1".parse().expect("well formed")).task();
+    let refused = task.wait().await.expect_err("the run's own wait is under way");
+    assert_eq!(refused.class, ErrorClass::ResourceExhausted, "{refused}");
+    drop(running);
+    for _ in 0..3 {
+        let begun = std::time::Instant::now();
+        let waiting = loop {
+            let waiting = tokio::spawn({
+                let task = task.clone();
+                async move { task.wait().await }
+            });
+            let early = tokio::time::timeout(Duration::from_millis(50), async {
+                while !waiting.is_finished() {
+                    tokio::task::yield_now().await;
+                }
+            });
+            if early.await.is_err() {
+                break waiting;
+            }
+            assert!(begun.elapsed() < crate::support::DEADLINE, "the dropped one still waits");
+        };
+        let refused = task.wait().await.expect_err("there is room for one");
+        assert_eq!(refused.class, ErrorClass::ResourceExhausted, "{refused}");
+        waiting.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_capabilities_are_refused_and_counted_back() {
     let served = Served::start_with(|options| options.limits.capabilities = 20).await;

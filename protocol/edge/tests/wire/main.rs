@@ -4,6 +4,7 @@ mod access;
 mod calls;
 mod content;
 mod hostile;
+mod keys;
 mod pipelining;
 mod records;
 mod support;

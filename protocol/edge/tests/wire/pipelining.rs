@@ -85,9 +85,9 @@ async fn create_start_and_wait_take_one_round_trip() {
     // No answer has left the gate, and yet the process runs: nothing waited for an answer.
     eventually("the start at the host", || served.host.started() == ["c1"]).await;
     assert!(!running.is_finished());
-    // The eight ways into the namespace, create, create task, start, wait.
+    // Into the namespace, its key, its containers; create, create task, start, wait.
     let sent = gate.calls();
-    assert_eq!(sent - before, 12, "calls before the first answer");
+    assert_eq!(sent - before, 7, "calls before the first answer");
     gate.open.send_replace(true);
     let other = served.client().await;
     web(&other).container("c1".parse().expect("well formed")).task().kill(15, false).await.expect("killed");

@@ -73,8 +73,12 @@ impl Served {
 
 /// A client of a socket.
 pub async fn client_of(address: PathBuf) -> Client {
-    let options =
-        ConnectOptions { address, connect_deadline: Duration::from_secs(5), ..ConnectOptions::default() };
+    let options = ConnectOptions {
+        address,
+        connect_deadline: Duration::from_secs(5),
+        reconnect_deadline: Duration::from_secs(5),
+        ..ConnectOptions::default()
+    };
     Client::connect(options).await.expect("connects")
 }
 

@@ -77,7 +77,7 @@ fn f4_a_new_shim_takes_over_streams_signals_execs_and_the_true_end() {
         Response::State(state) => assert_eq!(state.init, ShimPhase::Running(init)),
         other => panic!("{other:?}"),
     }
-    client.request(Request::Kill { target: KillTarget::Init, signal: 10 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 10, call: None }).unwrap();
     until("the signal comes", || log_lines(log.path.as_ref()).iter().any(|line| line.ends_with("got it")));
     // An exec of the new shim's own.
     exec::add(&mut client, "e", "exit 7", Stdio::default());
@@ -135,7 +135,7 @@ fn f4_execs_are_taken_over_with_their_streams_or_told_to_be_unknown() {
     client.request(Request::Start { exec: Some(id("registered")) }).unwrap();
     assert_eq!(code(&client.exit().status.cause), 0);
     reap(init);
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().status.cause, ExitCause::Signal(9));
     task.finish(client);
 }
@@ -153,9 +153,10 @@ fn f4_a_paused_container_is_taken_over_paused() {
     }
     client.request(Request::Resume).unwrap();
     reap(init);
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().status.cause, ExitCause::Signal(9));
-    let refusal = client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap_err();
+    let refusal =
+        client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap_err();
     assert_eq!(refusal.class, ErrorClass::NotFound);
     task.finish(client);
 }

@@ -60,7 +60,7 @@ fn restore_with(
 }
 
 fn kill(client: &mut Client) {
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().status.cause, ExitCause::Signal(9));
     client.request(Request::AckExit { exec: None }).unwrap();
 }

@@ -122,7 +122,7 @@ fn i2_a_kill_of_everything_while_creating_is_cleaned_by_delete() {
     let task = Task::new("sleep 1000");
     let mut client = task.connect();
     task.create(&mut client, &Stdio::default());
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     assert_eq!(client.request(Request::Delete), Ok(Response::Deleted(None)));
     task.finish(client);

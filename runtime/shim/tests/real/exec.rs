@@ -56,7 +56,7 @@ fn tsk_22_an_exec_runs_in_the_container_and_its_exit_is_told() {
     for _ in 0..2 {
         assert_eq!(client.request(Request::DeleteExec { id: id("e1") }), Ok(Response::Done));
     }
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().process, init);
     task.finish(client);
 }
@@ -74,7 +74,7 @@ fn tsk_32_an_exec_that_cannot_start_stays_registered_and_says_why() {
     let Ok(Response::State(state)) = client.request(Request::State) else { panic!("no state") };
     assert_eq!(state.execs, [(id("e1"), ShimPhase::Registered)]);
     client.request(Request::DeleteExec { id: id("e1") }).unwrap();
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().exec, None);
     assert!(!client.has_more_exits());
     task.finish(client);
@@ -98,10 +98,10 @@ fn i4_execs_end_before_init_and_each_exactly_once() {
     assert_eq!(answered, [true; 3]);
     let busy = client.request(Request::DeleteExec { id: id("a") }).unwrap_err();
     assert_eq!(busy.class, ErrorClass::FailedPrecondition);
-    client.request(Request::Kill { target: KillTarget::Exec(id("a")), signal: 15 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Exec(id("a")), signal: 15, call: None }).unwrap();
     let exit = client.exit();
     assert_eq!((exit.exec, exit.status.cause), (Some(id("a")), ExitCause::Signal(15)));
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     let mut order: Vec<_> = (0..3).map(|_| client.exit().exec).collect();
     assert_eq!(order.pop(), Some(None), "init is last");
     order.sort();
@@ -122,7 +122,7 @@ fn a_short_exec_is_never_lost_between_its_start_and_its_end() {
         assert_eq!((exit.process, code(&exit.status.cause)), (process, number));
         client.request(Request::DeleteExec { id: id(&name) }).unwrap();
     }
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }
@@ -139,7 +139,7 @@ fn cve_2022_29162_an_exec_has_no_inheritable_capabilities() {
     for line in log_lines(log.path.as_ref()) {
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }
@@ -158,7 +158,7 @@ fn cve_2024_21626_a_working_directory_cannot_be_a_leaked_descriptor() {
         client.request(Request::AddExec { id: id(&name), process, stdio: Stdio::default() }).unwrap();
         assert!(client.request(Request::Start { exec: Some(id(&name)) }).is_err(), "descriptor {number}");
     }
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }
@@ -193,7 +193,7 @@ fn an_exec_is_under_the_seccomp_filter_of_its_container() {
         client.request(Request::Start { exec: Some(id("e")) }).unwrap();
         let refused = u8::from(filtered);
         assert_eq!(code(&client.exit().status.cause), refused, "{filtered} {no_new_privileges}");
-        client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+        client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
         client.exit();
         task.finish(client);
     }

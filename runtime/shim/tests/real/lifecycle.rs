@@ -24,9 +24,9 @@ fn tsk_14_a_signal_is_told_as_a_signal() {
     let task = Task::new("kill -TERM $$; sleep 100");
     // As pid 1 of its own namespace a shell would not die of a signal it sends to itself.
     let (mut client, _) = task.run(&Stdio::default());
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().status.cause, ExitCause::Signal(9));
-    let late = client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap_err();
+    let late = client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap_err();
     assert_eq!(late.class, ErrorClass::NotFound);
     task.finish(client);
 }
@@ -55,7 +55,7 @@ fn i10_every_request_may_be_repeated() {
     let busy = client.request(Request::Delete).unwrap_err();
     assert_eq!(busy.class, ErrorClass::FailedPrecondition);
     assert_eq!(client.request(Request::Shutdown).unwrap_err().class, ErrorClass::FailedPrecondition);
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     let exit = client.exit();
     assert_eq!(process(client.request(Request::Start { exec: None }).unwrap()), init);
     for _ in 0..2 {
@@ -122,7 +122,7 @@ fn tsk_25_a_frozen_container_thaws_and_dies_of_a_kill() {
     assert_eq!(state.init, ShimPhase::Paused(init));
     client.request(Request::Resume).unwrap();
     client.request(Request::Pause).unwrap();
-    client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().status.cause, ExitCause::Signal(9));
     task.finish(client);
 }
@@ -135,7 +135,7 @@ fn tsk_28_the_pids_are_those_of_the_cgroup() {
         Response::Pids(pids) => pids.len() == 2 && pids.iter().any(|it| it.pid == init.pid),
         other => panic!("{other:?}"),
     });
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }
@@ -174,7 +174,7 @@ fn tsk_29_new_limits_reach_the_live_cgroup() {
     assert_eq!(limits, ["77\n"]);
     let error = client.request(Request::Update { resources: b"{".to_vec() }).unwrap_err();
     assert_eq!(error.class, ErrorClass::InvalidArgument);
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }

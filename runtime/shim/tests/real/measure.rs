@@ -42,7 +42,7 @@ fn measure_times() {
         note("4 exec", &mut lap);
         client.exit();
         note("5 exec exit", &mut lap);
-        client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+        client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
         client.exit();
         note("6 kill to exit", &mut lap);
         client.request(Request::Delete).unwrap();
@@ -72,7 +72,7 @@ fn measure_memory() {
     }
     report("after an exec", &tasks);
     for (task, mut client) in tasks.into_iter().zip(clients) {
-        client.request(Request::Kill { target: KillTarget::Init, signal: 9 }).unwrap();
+        client.request(Request::Kill { target: KillTarget::Init, signal: 9, call: None }).unwrap();
         client.exit();
         task.finish(client);
     }

@@ -28,7 +28,7 @@ fn life_of_a_container(runtime: &str) {
     client.request(Request::Start { exec: Some(exec::id("e1")) }).unwrap();
     let exit = client.exit();
     assert_eq!((exit.exec, code(&exit.status.cause)), (Some(exec::id("e1")), 6));
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     assert_eq!(client.exit().exec, None);
     let mut lines = log_lines(log.path.as_ref());
     lines.sort();

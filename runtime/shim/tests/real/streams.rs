@@ -180,7 +180,7 @@ fn io_6_an_exec_gets_a_terminal_of_its_own() {
     client.request(Request::Start { exec: Some(exec::id("t")) }).unwrap();
     assert_eq!(read_until(&mut out, |bytes| bytes.ends_with(b"\n")), b"terminal\r\n");
     assert_eq!(code(&client.exit().status.cause), 0);
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }
@@ -195,7 +195,7 @@ fn an_exec_whose_children_hold_its_output_still_ends() {
     client.request(Request::Start { exec: Some(exec::id("e")) }).unwrap();
     assert_eq!(code(&client.exit().status.cause), 4);
     assert_eq!(log_lines(log.path.as_ref()), ["stdout F first"]);
-    client.request(Request::Kill { target: KillTarget::All, signal: 9 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::All, signal: 9, call: None }).unwrap();
     client.exit();
     task.finish(client);
 }

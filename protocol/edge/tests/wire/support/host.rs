@@ -82,7 +82,7 @@ impl SimShim {
             Request::State => {
                 Ok(Response::State(ShimState { init: lock(&self.phase).clone(), execs: vec![] }))
             }
-            Request::Kill { target: KillTarget::Init | KillTarget::All, signal } => {
+            Request::Kill { target: KillTarget::Init | KillTarget::All, signal, .. } => {
                 let cause = ExitCause::Signal(u8::try_from(signal).expect("a signal"));
                 let status = ExitStatus { cause, exited_at: Timestamp::now() };
                 *lock(&self.phase) = ShimPhase::Exited(self.identity(), status.clone());
