@@ -126,7 +126,6 @@ async fn publish(client: Client, next: Arc<AtomicUsize>, stop: Arc<AtomicBool>) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[expect(clippy::print_stdout, reason = "how much was done")]
 async fn no_change_is_lost_or_done_twice_over_kills_of_the_daemon() {
     let mut random = Random(seed());
     let world = World::new();

@@ -84,7 +84,7 @@ fn f4_a_new_shim_takes_over_streams_signals_execs_and_the_true_end() {
     client.request(Request::Start { exec: Some(id("e")) }).unwrap();
     let exit = client.exit();
     assert_eq!((exit.exec, code(&exit.status.cause)), (Some(id("e")), 7));
-    client.request(Request::Kill { target: KillTarget::Init, signal: 12 }).unwrap();
+    client.request(Request::Kill { target: KillTarget::Init, signal: 12, call: None }).unwrap();
     let exit = client.exit();
     assert_eq!((exit.exec, code(&exit.status.cause)), (None, 42));
     // Not one tick is missing, and none came twice.
