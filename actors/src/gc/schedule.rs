@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   planned(at) ──time reached, something to do──▶ collecting ──done──▶ planned(now + interval)
-//!       ▲  │ time reached, nothing to do: at += interval     └─failed─▶ planned(now + last interval + 1 s)
-//!       └──┘ asked for, or over a threshold: at = now + schedule_delay if that is sooner
+//!    ▲  │ └─time reached, nothing to do─▶ resting         └─failed─▶ planned(now + last interval + 1 s)
+//!    │  │                                    └─a change that makes it worth while──▶ planned(now + interval)
+//!    └──┘ asked for, or over a threshold: at = now + schedule_delay if that is sooner
 //! ```
+//!
+//! containerd looks again each interval, which after small collections is forty times a second; here an idle daemon sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -57,6 +60,8 @@ pub(crate) struct Schedule {
     next: Option<Instant>,
     interval: Duration,
     collected_once: bool,
+    /// A planned time came and there was nothing to do: the next change that is a reason plans again.
+    resting: bool,
     /// Someone asked.
     triggered: bool,
     deletions: u64,
@@ -90,6 +95,7 @@ impl Schedule {
             options,
             next: planned.then(|| now + options.startup_delay),
             interval: FIRST_INTERVAL,
+            resting: false,
             collected_once: false,
             triggered: false,
             deletions: 0,
@@ -110,6 +116,10 @@ impl Schedule {
             Input::Changed { deletions, mutations } => {
                 self.deletions += deletions;
                 self.mutations += mutations;
+                if self.resting && self.worthwhile() {
+                    self.resting = false;
+                    self.next = Some(now + self.interval);
+                }
                 self.plan(now);
                 false
             }
@@ -121,14 +131,14 @@ impl Schedule {
             Input::Time => {
                 let due = self.next.is_some_and(|next| next <= now);
                 if due && !self.worthwhile() {
-                    self.next = Some(now + self.interval);
+                    (self.resting, self.next) = (true, None);
                     return false;
                 }
                 due
             }
             Input::Began => {
                 (self.triggered, self.deletions, self.mutations) = (false, 0, 0);
-                self.next = None;
+                (self.resting, self.next) = (false, None);
                 false
             }
             Input::Succeeded(took) => {
@@ -237,9 +247,26 @@ mod tests {
         let due = now + MS(490);
         schedule.step(now, Input::Changed { deletions: 0, mutations: 99 });
         assert!(!schedule.step(due, Input::Time));
-        assert_eq!(schedule.next(), Some(due + MS(490)));
+        assert_eq!(schedule.next(), None, "an idle daemon sleeps");
+        schedule.step(due, Input::Changed { deletions: 0, mutations: 0 });
+        assert_eq!(schedule.next(), None);
         schedule.step(due, Input::Changed { deletions: 0, mutations: 1 });
+        assert_eq!(schedule.next(), Some(due + MS(490)));
         assert!(schedule.step(due + MS(490), Input::Time), "the hundredth mutation");
+    }
+
+    #[test]
+    fn gc_8_after_a_rest_a_deletion_plans_the_next_and_who_asks_waits_for_nothing() {
+        let now = Instant::now();
+        let mut schedule = warm(ScheduleOptions::default(), now);
+        let due = now + MS(490);
+        assert!(!schedule.step(due, Input::Time));
+        schedule.step(due + MS(5), DELETED);
+        assert_eq!(schedule.next(), Some(due + MS(495)), "no sooner than its part of the time allows");
+        let mut schedule = warm(ScheduleOptions::default(), now);
+        assert!(!schedule.step(due, Input::Time));
+        schedule.step(due, Input::Asked);
+        assert!(schedule.step(due, Input::Time));
     }
 
     #[test]
