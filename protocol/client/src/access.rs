@@ -6,7 +6,7 @@ use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{read_list, read_text};
 use bosun_types::access::{AuditQuery, AuditRecord, Reach, SocketRecord};
-use bosun_types::{Result, SocketId};
+use bosun_types::{Error, Result, SocketId};
 
 use crate::daemon::{Client, all_pages};
 use crate::failure::answer;
@@ -19,8 +19,8 @@ impl Client {
     pub async fn reach(&self) -> Result<Reach> {
         self.driver()
             .call(|session| async move {
-                answer!(results, session.bosun().reach_request());
-                Ok(Reach::read(results.get_reach()?)?)
+                let unknown = || Error::not_implemented("this daemon does not say what a connection reaches");
+                Ok(session.reach().cloned().ok_or_else(unknown)?)
             })
             .await
     }

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bosun_protocol::{
-    container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, group_capnp, image_capnp, lease_capnp,
-    limits, namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
+    Wire, container_capnp, content_capnp, daemon_capnp::bosun, event_capnp, group_capnp, image_capnp,
+    lease_capnp, limits, namespace_capnp, snapshot_capnp, task_capnp, transfer_capnp,
 };
+use bosun_types::access::Reach;
 use bosun_types::{ContainerId, Error, ExecId, GroupName, LeaseId, NamespaceName};
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{Disconnector, RpcSystem, twoparty};
@@ -32,6 +33,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_millis(200);
 pub(crate) struct Session {
     bosun: bosun::Client,
     version: Version,
+    reach: Option<Reach>,
     live: Rc<Cell<bool>>,
     scopes: RefCell<HashMap<Place, Rc<Scope>>>,
     /// Transfers that this client began: the daemon may forget a finished one that nobody holds.
@@ -131,15 +133,18 @@ impl Session {
             ended.set(false);
             tracing::debug!(?outcome, "connection ended");
         }));
-        let version = tokio::time::timeout_at(deadline, Version::ask(&bosun)).await.unwrap_or_else(|_| {
-            Err(Failure::Answer(
-                Error::unavailable("the daemon does not answer")
-                    .with_hint("is it bosund that listens there?"),
-            ))
-        })?;
+        // Both at once: a command that needs to know where it is does not wait twice.
+        let asked = futures::future::join(Version::ask(&bosun), ask_reach(&bosun));
+        let (version, reach) = tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| {
+            let error = Error::unavailable("the daemon does not answer")
+                .with_hint("is it bosund that listens there?");
+            (Err(Failure::Answer(error)), None)
+        });
+        let version = version?;
         Ok(Self {
             bosun,
             version,
+            reach,
             live,
             scopes: RefCell::default(),
             transfers: RefCell::default(),
@@ -169,6 +174,7 @@ impl Session {
         Rc::new(Self {
             bosun: self.bosun.clone(),
             version: self.version.clone(),
+            reach: self.reach.clone(),
             live: Rc::clone(&self.live),
             scopes: RefCell::default(),
             transfers: RefCell::default(),
@@ -191,6 +197,11 @@ impl Session {
         let mut request = namespace.with_lease_request();
         request.get().set_lease(lease.as_str());
         request.send().pipeline.get_namespace()
+    }
+
+    /// What this connection reaches; `None` of a daemon that does not know the question.
+    pub(crate) fn reach(&self) -> Option<&Reach> {
+        self.reach.as_ref()
     }
 
     pub(crate) fn version(&self) -> &Version {
@@ -321,6 +332,11 @@ impl Scope {
         self.snapshots.borrow_mut().insert(snapshotter.to_owned(), snapshots.clone());
         Ok(snapshots)
     }
+}
+
+async fn ask_reach(bosun: &bosun::Client) -> Option<Reach> {
+    let response = bosun.reach_request().send().promise.await.ok()?;
+    Reach::read(response.get().ok()?.get_reach().ok()?).ok()
 }
 
 /// CLT-1: polls while nobody is there, fails at once on what waiting cannot mend.

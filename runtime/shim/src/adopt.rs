@@ -37,6 +37,7 @@ impl Shim {
         self.init = Process::adopted(Kind::Init, request.stdio.clone(), init);
         self.init.phase = if cgroup.is_frozen() { Phase::Paused } else { Phase::Running };
         self.container = Some(Container {
+            owns_pids: sketch.linux.owns_pids(),
             start_by_runtime: is_started_by_runtime(&request, &sketch),
             request,
             cgroup,

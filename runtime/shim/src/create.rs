@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bosun_types::shim::{CreateRequest, Response, RestoreRequest, file};
 use bosun_types::task::ProcessIdentity;
@@ -77,6 +77,7 @@ impl Shim {
         self.container = Some(Container {
             request: request.clone(),
             cgroup: cgroup.clone(),
+            owns_pids: sketch.linux.owns_pids(),
             cgroup_path: sketch.linux.cgroup_path,
             start_by_runtime,
             restore: from.map(|request| Restore { request, terminal: None }),
@@ -346,6 +347,24 @@ pub struct LinuxSketch {
     /// The container's group.
     #[serde(rename = "cgroupsPath")]
     pub cgroup_path: Option<String>,
+    #[serde(default)]
+    namespaces: Vec<NamespaceSketch>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct NamespaceSketch {
+    #[serde(rename = "type")]
+    kind: String,
+    path: Option<PathBuf>,
+}
+
+impl LinuxSketch {
+    /// Whether init is the first process of a pid namespace made for it: then nothing of the container outlives it, because the
+    /// kernel kills all others before init can be reaped.
+    pub fn owns_pids(&self) -> bool {
+        let is_unset = |path: &Option<PathBuf>| path.as_ref().is_none_or(|path| path.as_os_str().is_empty());
+        self.namespaces.iter().any(|it| it.kind == "pid" && is_unset(&it.path))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -71,6 +71,8 @@ pub struct Container {
     pub cgroup: Cgroup,
     /// The group's path, as in the spec.
     pub cgroup_path: Option<String>,
+    /// Whether the kernel ends all of it with init.
+    pub owns_pids: bool,
     /// Whether `Start` must go through the runtime, because of hooks or because it is a binary.
     pub start_by_runtime: bool,
     /// What `Start` restores, until it has.

@@ -46,7 +46,8 @@ impl Shim {
             crate::complain("processes of the container do not die; its exit is reported nevertheless");
             return true;
         }
-        let killed = self.container.as_ref().map_or(0, |it| it.cgroup.kill_all());
+        let others = self.container.as_ref().filter(|it| !it.owns_pids);
+        let killed = others.map_or(0, |it| it.cgroup.kill_all());
         let execs = self.execs.values().any(|it| matches!(it.phase, Phase::Running | Phase::Ending { .. }));
         killed == 0 && !execs
     }
