@@ -27,7 +27,7 @@ use bosun_types::metrics::Metrics;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{OperationRecord, OperationStatus};
 use bosun_types::task::{StoredPhase, TaskRecord};
-use bosun_types::tree::{DaemonStatus, TreeNode};
+use bosun_types::tree::{DaemonStatus, PartRecord, TreeNode};
 use bosun_types::{Labels, NamespaceName, OperationId, Result, Timestamp};
 
 use crate::attached::{self, StartAttached};
@@ -41,7 +41,7 @@ use crate::namespaces::{self, NamespaceHandle};
 use crate::ports::{RegistryPort, TaskHost};
 use crate::sockets::SocketsHandle;
 use crate::supervisor::{ChildSpec, Flags, Intensity, Strategy, Supervisor, spawn, supervisor_spec};
-use crate::{content, cursors, images, leases, recovery, snapshots, tree, writer};
+use crate::{content, cursors, images, leases, parts, recovery, snapshots, tree, writer};
 
 /// What a daemon is made of.
 pub struct DaemonOptions {
@@ -239,6 +239,11 @@ impl Daemon {
     /// Calls with idempotency keys. To be asked once: equal calls take turns in what this gives.
     pub fn calls(&self) -> CallsHandle {
         CallsHandle::new(self.core.clone())
+    }
+
+    /// SYS-10: snapshotters, runtimes and the rest, with why one cannot be used.
+    pub async fn parts(&self) -> Result<Vec<PartRecord>> {
+        parts::all(&self.core).await
     }
 
     /// Who did what.

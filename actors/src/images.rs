@@ -3,14 +3,18 @@
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
 use bosun_types::event::Event;
-use bosun_types::image::ImageRecord;
+use bosun_types::image::{ImageDetail, ImageRecord};
+use bosun_types::platform::Platform;
 use bosun_types::{Error, ImageName, NamespaceName, Result, Timestamp};
 
-use crate::core::{Core, Shared};
+use crate::core::{Core, Shared, blocking};
 use crate::directory::Name;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
+use crate::transfers;
 use crate::writer::write;
+
+mod detail;
 
 /// The writer.
 pub(crate) const WRITER: Name = Name::Service("images");
@@ -79,6 +83,23 @@ impl ImagesHandle {
     /// GC-9: after a deletion; answers when what the name alone kept is gone.
     pub async fn collect(&self) -> Result<()> {
         crate::gc::collect(&self.core).await.map(drop)
+    }
+
+    /// What its documents say for a platform, and what of it is here.
+    pub async fn inspect(
+        &self,
+        name: &ImageName,
+        platform: Platform,
+        snapshotter: &str,
+    ) -> Result<ImageDetail> {
+        let (core, namespace) = (self.core.clone(), self.namespace.clone());
+        let (name, snapshotter) = (name.clone(), snapshotter.to_owned());
+        blocking(move || detail::detail(&core, &namespace, &name, &platform, &snapshotter)).await
+    }
+
+    /// IMG-19: its layers become snapshots, those that are not yet.
+    pub async fn unpack(&self, name: &ImageName, snapshotter: &str) -> Result<()> {
+        transfers::ensure_unpacked(&self.core, &self.namespace, name, snapshotter).await
     }
 
     /// Forgets a name. Content goes with the next collection.

@@ -24,6 +24,7 @@ pub mod leases;
 mod mask;
 pub mod namespaces;
 pub mod operation;
+mod parts;
 pub mod ports;
 pub mod recovery;
 pub mod registry;

@@ -6,6 +6,7 @@ mod checkpoint;
 mod content;
 mod copy;
 mod events;
+mod facts;
 mod filter;
 mod garbage;
 mod groups;
@@ -24,6 +25,7 @@ pub use self::checkpoint::{Checkpoint, Restore};
 pub use self::content::{Content, ContentCommand};
 pub use self::copy::{Commit, Copy, Prune};
 pub use self::events::{CursorsCommand, Events, EventsCommand};
+pub use self::facts::{CheckImages, LabelImage, Parts, UnpackImages};
 pub use self::filter::Filter;
 pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
 pub use self::groups::{GroupCreate, Groups, GroupsCommand};
@@ -156,6 +158,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Ask whether the daemon serves; exit code 0 when it does.
     Health(Health),
+    #[command(alias = "plugins")]
+    Parts(Parts),
     /// Show the versions of client and daemon.
     Version,
     /// Print a completion script: bash, zsh, fish, elvish or powershell.
@@ -208,6 +212,9 @@ pub enum ImagesCommand {
     /// Write images into an archive: an OCI layout (tar or directory), for docker too.
     #[command(alias = "save")]
     Export(SaveImages),
+    Check(CheckImages),
+    Label(LabelImage),
+    Unpack(UnpackImages),
     /// Forget image names. Content that nothing names is collected later.
     #[command(alias = "remove")]
     Rm {

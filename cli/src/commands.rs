@@ -12,6 +12,7 @@ mod daemon;
 mod doctor;
 mod events;
 mod exec;
+mod facts;
 mod foreground;
 mod gc;
 mod groups;
@@ -68,6 +69,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Pull(options) => pull::pull(&context, &options).await,
         Command::Push(options) => push::push(&context, &options).await,
         Command::Transfers(command) => transfers::transfers(&context, command).await,
+        Command::Parts(options) => facts::parts(&context, options).await,
         Command::Images(options) => images::images(&context, options).await,
         Command::Load(options) => images::load(&context, &options).await,
         Command::Save(options) => save::save(&context, &options).await,

@@ -221,7 +221,7 @@ struct SpecOptions {
   privileged @9 :Bool;
   hostNetwork @10 :Bool;
   joinNamespaces @11 :List(Common.Pair);
-  # Linux namespace type to path.
+  # Linux namespace type to path; `host`: the one that the daemon is in.
   memoryBytesMax @12 :UInt64;
   # 0: no limit; so with the two below.
   cpuMillis @13 :UInt64;

@@ -63,6 +63,10 @@ interface Bosun {
   withKey @18 (key :Text, again :Bool) -> (error :Common.Error, bosun :Bosun);
   # The same daemon for one call: what is called through it, and through what is got from it, has this idempotency key (docs/protocol/calls.md).
   # `key`: 1 to 76 letters, digits and `-`, random. `again`: the call was made before and its answer was lost; it waits for recovery.
+
+  parts @19 (page :Common.Page) -> (error :Common.Error, records :List(PartRecord), page :Common.NextPage);
+  # What the daemon is made of: snapshotters, runtimes, differs, services, with what each can do and why one cannot be used. Ordered by kind and id.
+  # Filter fields: `type`, `id`.
 }
 
 struct DaemonStatus {
@@ -120,4 +124,19 @@ struct OperationRecord {
     parked @8 :Common.Error;
   }
   attempts @9 :UInt32;
+}
+
+struct PartRecord {
+  # What containerd calls a plugin.
+  kind @0 :Text;
+  # `snapshotter`, `runtime`, `differ`, `content`, `metadata`, `gc`, `service`.
+  id @1 :Text;
+  requires @2 :List(Text);
+  # Kinds that it uses.
+  platforms @3 :List(Common.Platform);
+  exports @4 :List(Common.Pair);
+  # Such as `root`: its directory.
+  capabilities @5 :List(Text);
+  failure @6 :Common.Error;
+  # Why it cannot be used; null: it can.
 }

@@ -3,6 +3,8 @@
 //!
 //! What is deliberately absent: sockets, threads, tokio. `bosun-edge` serves this contract, `bosun-client` uses it.
 
+#[cfg(test)]
+mod contract_tests;
 pub mod convert;
 pub mod generated;
 pub mod limits;

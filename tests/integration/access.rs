@@ -4,9 +4,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use bosun_client::{Client, ConnectOptions};
 use bosun_tests::client::{import, namespace, shell};
 use bosun_tests::world::{World, program};
-use bosun_types::access::{AuditQuery, AuditResult};
+use bosun_types::ErrorClass;
+use bosun_types::access::{AuditQuery, AuditRecord, AuditResult};
 
 /// Nobody's numbers on this host: a user that is not root.
 const STRANGER: u32 = 54_321;
@@ -130,4 +132,36 @@ async fn no_container_is_there_without_an_entry_that_says_who_made_it() {
     let text = good(&world, &["audit", "--call", "container", "--limit", "3"]);
     assert_eq!(text.lines().count(), 4, "{text}");
     assert!(text.contains("container.create") && text.contains("root"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bosun_audit_finds_by_call_subject_user_and_what_was_refused() {
+    let world = World::new();
+    let _daemon = world.start();
+    let client = world.client().await;
+    import(&client).await;
+    namespace(&client).containers().create(shell("one", "true")).await.expect("creates");
+    namespace(&client).containers().create(shell("one", "true")).await.expect_err("is there");
+    let path = good(&world, &["namespaces", "socket", "create", "default", "--name", "look", "--read-only"]);
+    let guest = ConnectOptions { address: path.into(), ..ConnectOptions::default() };
+    let guest = Client::connect(guest).await.expect("connects");
+    let mine = guest.default_namespace().container("one".parse().expect("good"));
+    assert_eq!(mine.delete(true).await.expect_err("only looks").class, ErrorClass::PermissionDenied);
+    let entries = |words: &[&str]| -> Vec<AuditRecord> {
+        let text = good(&world, &[&["audit", "--json"], words].concat());
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let made = entries(&["--call", "container.create", "--subject", "default/one"]);
+    assert_eq!(made.len(), 2);
+    assert!(
+        matches!(&made[1].result, AuditResult::Refused { error, .. } if error.class == ErrorClass::AlreadyExists)
+    );
+    let own = i32::try_from(std::process::id()).expect("a pid");
+    assert!(made.iter().all(|entry| (entry.uid, entry.pid) == (0, own)));
+    let refused = entries(&["--refused", "--call", "container.delete"]);
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].socket.as_ref().expect("through it").to_string(), "look");
+    assert_eq!(entries(&["--user", "54321"]), []);
+    let sockets = entries(&["--call", "socket", "--limit", "1"]);
+    assert_eq!((sockets.len(), sockets[0].call.as_str()), (1, "socket.create"));
 }

@@ -89,7 +89,7 @@ pub struct Run {
     /// Read-only root file system.
     #[arg(long)]
     pub read_only: bool,
-    /// Join a Linux namespace, type:path; repeatable.
+    /// Join a Linux namespace, type:path, or type:host for the daemon's own; repeatable.
     #[arg(long)]
     pub with_ns: Vec<String>,
     /// Memory limit, such as 64m or 1g.

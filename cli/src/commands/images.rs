@@ -8,7 +8,7 @@ use bosun_types::platform::Platform;
 use bosun_types::transfer::ImportRequest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{pull, save};
+use super::{facts, pull, save};
 use crate::arguments::{Filter, Images, ImagesCommand, LoadImages};
 use crate::context::Context;
 use crate::output;
@@ -23,6 +23,9 @@ pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
         Some(ImagesCommand::Ls { quiet, filter }) => list(context, quiet, &filter).await,
         Some(ImagesCommand::Import(options)) => load(context, &options).await,
         Some(ImagesCommand::Export(options)) => save::save(context, &options).await,
+        Some(ImagesCommand::Check(options)) => facts::check(context, options).await,
+        Some(ImagesCommand::Label(options)) => facts::label(context, options).await,
+        Some(ImagesCommand::Unpack(options)) => facts::unpack(context, options).await,
         Some(ImagesCommand::Rm { names, sync }) => {
             let images = context.namespace().images();
             for (name, left) in names.iter().zip((0..names.len()).rev()) {

@@ -279,8 +279,10 @@ fn join_namespaces(words: &[String]) -> anyhow::Result<BTreeMap<String, String>>
     words
         .iter()
         .map(|word| match word.split_once(':') {
-            Some((kind, path)) if path.starts_with('/') => Ok((kind.to_owned(), path.to_owned())),
-            _ => bail!("--with-ns {word:?}: use type:/path, such as network:/proc/1/ns/net"),
+            Some((kind, path)) if path.starts_with('/') || path == "host" => {
+                Ok((kind.to_owned(), path.to_owned()))
+            }
+            _ => bail!("--with-ns {word:?}: use type:/path, such as network:/run/netns/web, or type:host"),
         })
         .collect()
 }

@@ -27,6 +27,10 @@ impl Client {
 
     /// Makes a socket that yields one namespace alone; `created_at` is ignored. Gives the record and the socket's file.
     ///
+    /// ```no_run
+    #[doc = include_str!("../examples/tour/access.rs")]
+    /// ```
+    ///
     /// # Errors
     /// AlreadyExists: its name is taken. InvalidArgument: its mode, or a path that is too long. ResourceExhausted: there are too many.
     /// PermissionDenied: this connection is of a namespace socket itself.

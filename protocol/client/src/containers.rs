@@ -1,20 +1,28 @@
 //! Containers: metadata, and the way to their tasks.
 
+use std::collections::BTreeMap;
+
 use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, write_texts};
-use bosun_types::container::ContainerRecord;
+use bosun_types::container::{Any, ContainerRecord};
 use bosun_types::spec::ContainerRequest;
 use bosun_types::task::TaskRequest;
-use bosun_types::{ContainerId, NamespaceName, Result};
+use bosun_types::{ContainerId, Error, ErrorClass, Labels, NamespaceName, Result};
 
 use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::failure::answer;
+use crate::image::Image;
+use crate::images::Images;
 use crate::session::Place;
 use crate::task::Task;
 
 /// The containers of one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/container.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Containers {
     driver: Driver,
@@ -58,6 +66,20 @@ impl Containers {
             .await
     }
 
+    pub(crate) fn address(&self) -> (&Driver, &Place) {
+        (&self.driver, &self.namespace)
+    }
+
+    /// One that exists.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn load(&self, id: ContainerId) -> Result<Container> {
+        let container = self.get(id);
+        container.record().await?;
+        Ok(container)
+    }
+
     /// One, by id; whether it exists shows at the first call.
     pub fn get(&self, id: ContainerId) -> Container {
         Container { driver: self.driver.clone(), namespace: self.namespace.name.clone(), id }
@@ -65,6 +87,10 @@ impl Containers {
 }
 
 /// One container.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/lifecycle.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Container {
     pub(crate) driver: Driver,
@@ -92,6 +118,52 @@ impl Container {
                 Ok(ContainerRecord::read(results.get_record()?)?)
             })
             .await
+    }
+
+    /// Its OCI runtime spec, read (CTR-18).
+    ///
+    /// # Errors
+    /// DataLoss: what is stored is not a spec that this library reads.
+    pub async fn spec(&self) -> Result<oci_spec::runtime::Spec> {
+        let bytes = self.record().await?.spec;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::new(
+                ErrorClass::DataLoss,
+                format!("container {}: its spec cannot be read: {error}", self.id),
+            )
+        })
+    }
+
+    /// Its labels.
+    pub async fn labels(&self) -> Result<Labels> {
+        Ok(self.record().await?.labels)
+    }
+
+    /// Sets these labels and leaves the others; an empty value removes one. Gives all of them (CTR-16).
+    pub async fn set_labels(&self, labels: Labels) -> Result<Labels> {
+        let paths: Vec<String> = labels.keys().map(|key| format!("labels.{key}")).collect();
+        if paths.is_empty() {
+            return self.labels().await;
+        }
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let record = ContainerRecord { labels, ..self.record().await? };
+        Ok(self.update(record, &paths).await?.labels)
+    }
+
+    /// Its extensions.
+    pub async fn extensions(&self) -> Result<BTreeMap<String, Any>> {
+        Ok(self.record().await?.extensions)
+    }
+
+    /// The image that it was made from.
+    ///
+    /// # Errors
+    /// NotFound: it was made from none (CTR-17).
+    pub async fn image(&self) -> Result<Image> {
+        let name = self.record().await?.image.ok_or_else(|| {
+            Error::not_found(format!("container {} was not created from an image", self.id))
+        })?;
+        Ok(Images::new(self.driver.clone(), self.namespace.clone()).image(name))
     }
 
     /// Replaces the fields that `paths` names, such as `labels`, `labels.<key>`, `image`; none: all that may change.
@@ -140,6 +212,16 @@ impl Container {
             })
             .await?;
         Ok(self.task())
+    }
+
+    /// Its task, if there is one. What it writes is read by [`Process::attach`](crate::Process::attach), as often and by as many as like.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn load_task(&self) -> Result<Task> {
+        let task = self.task();
+        task.info().await?;
+        Ok(task)
     }
 
     /// Its task; whether there is one shows at the first call.

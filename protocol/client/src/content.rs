@@ -25,6 +25,10 @@ mod writer;
 pub use writer::ContentWriter;
 
 /// The content of one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/content.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Content {
     driver: Driver,

@@ -7,8 +7,10 @@ use bosun_protocol::{Wire, limits};
 use bosun_types::gc::Collection;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::OperationRecord;
-use bosun_types::tree::{DaemonStatus, TreeNode};
+use bosun_types::tree::{DaemonStatus, PartRecord, TreeNode};
 use bosun_types::{Labels, NamespaceName, OperationId, Result};
+
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::driver::Driver;
 use crate::events::Events;
@@ -18,9 +20,14 @@ use crate::options::ConnectOptions;
 use crate::session::Place;
 
 /// A client of one daemon. Cheap to clone; all clones share one connection.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/client.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Client {
     driver: Driver,
+    default_namespace: NamespaceName,
 }
 
 /// What the daemon says of itself.
@@ -81,9 +88,34 @@ impl Client {
     /// # Errors
     /// Unavailable: nobody listens. PermissionDenied: the socket is not for this user.
     pub async fn connect(options: ConnectOptions) -> Result<Self> {
+        let default_namespace = options.namespace.clone();
         let driver = Driver::start(options)?;
         driver.wait(|_session| async { Ok(()) }).await?;
-        Ok(Self { driver })
+        Ok(Self { driver, default_namespace })
+    }
+
+    /// A client over a connection that is there already: one end of a pair in memory whose other end serves the protocol, a stream through `ssh`. When it
+    /// ends the client does too: [`Self::reconnect`] and every later call answer FailedPrecondition. The options' address is not used.
+    ///
+    /// # Errors
+    /// Unavailable: nobody answers there.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        options: ConnectOptions,
+    ) -> Result<Self> {
+        let default_namespace = options.namespace.clone();
+        let driver = Driver::start_over(Box::new(stream), options)?;
+        driver.once(|_session| async { Ok(()) }).await?;
+        Ok(Self { driver, default_namespace })
+    }
+
+    /// Ends the connection and makes a new one. Waits and streams go on over it, as they do over a lost one; calls under way answer Unavailable. Never
+    /// needed after a restart of the daemon: the next call connects by itself.
+    ///
+    /// # Errors
+    /// FailedPrecondition: this client was made [over](Self::over) a connection (CLT-4).
+    pub async fn reconnect(&self) -> Result<()> {
+        self.driver.reconnect().await
     }
 
     pub(crate) fn driver(&self) -> &Driver {
@@ -113,6 +145,24 @@ impl Client {
                 Ok(TreeNode::read(results.get_root()?)?)
             })
             .await
+    }
+
+    /// What the daemon is made of: snapshotters, runtimes, differs, services; what containerd calls plugins (SYS-10).
+    pub async fn parts(&self) -> Result<Vec<PartRecord>> {
+        self.parts_where(Filters::all()).await
+    }
+
+    /// Those that the filters want: fields `type`, `id`.
+    pub async fn parts_where(&self, filters: impl Into<Filters>) -> Result<Vec<PartRecord>> {
+        let filters = filters.into();
+        self.driver
+            .call(|session| async move { all_pages!(session.bosun(), parts_request, get_records, filters) })
+            .await
+    }
+
+    /// The namespace of the [options](ConnectOptions::namespace), or `default`.
+    pub fn default_namespace(&self) -> Namespace {
+        self.namespace(self.default_namespace.clone())
     }
 
     /// A namespace. It need not exist: its first write makes it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bosun_types::{Error, ErrorClass, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::failure::Failure;
@@ -39,6 +40,15 @@ struct Shared {
 impl Driver {
     /// Starts the thread. Nothing is connected yet.
     pub(crate) fn start(options: ConnectOptions) -> Result<Self> {
+        Self::start_with(Source::Address, options)
+    }
+
+    /// The same, over a connection that is there already and the only one.
+    pub(crate) fn start_over(stream: Box<dyn Stream>, options: ConnectOptions) -> Result<Self> {
+        Self::start_with(Source::Given(RefCell::new(Some(stream))), options)
+    }
+
+    fn start_with(source: Source, options: ConnectOptions) -> Result<Self> {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let (call_deadline, reconnect_deadline) = (options.call_deadline, options.reconnect_deadline);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -47,7 +57,7 @@ impl Driver {
             .map_err(|error| Error::resource_exhausted(format!("cannot start a client: {error}")))?;
         std::thread::Builder::new()
             .name("bosun-client".to_owned())
-            .spawn(move || serve(&runtime, receiver, options))
+            .spawn(move || serve(&runtime, receiver, source, options))
             .map_err(|error| Error::resource_exhausted(format!("cannot start a client's thread: {error}")))?;
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
         Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, reconnect_deadline }) })
@@ -146,6 +156,16 @@ impl Driver {
         }
     }
 
+    /// Another connection in the place of this one.
+    pub(crate) async fn reconnect(&self) -> Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.spawn(move |connector| async move {
+            // The caller may have left.
+            let _ = sender.send(connector.reconnect().await);
+        })?;
+        receiver.await.map_err(|_| closed())?.map_err(Failure::into_error)
+    }
+
     /// One of the calls that may be under way; `None` only when the client has ended.
     pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.in_flight).acquire_owned().await.ok()
@@ -208,6 +228,11 @@ fn closed() -> Error {
     Error::unavailable("the client's thread has ended").with_hint("this is a bug of bosun-client: report it")
 }
 
+fn only_one() -> Error {
+    Error::failed_precondition("this client was made over one connection, and that has ended or is in use")
+        .with_hint("make another client, or connect by an address")
+}
+
 async fn within<T>(
     deadline: Option<Duration>,
     work: impl Future<Output = std::result::Result<T, Failure>>,
@@ -226,11 +251,13 @@ async fn within<T>(
 fn serve(
     runtime: &tokio::runtime::Runtime,
     mut receiver: mpsc::UnboundedReceiver<Job>,
+    source: Source,
     options: ConnectOptions,
 ) {
     let local = tokio::task::LocalSet::new();
     local.block_on(runtime, async move {
         let connector = Rc::new(Connector {
+            source,
             options,
             session: RefCell::new(None),
             was_connected: Cell::new(false),
@@ -246,8 +273,22 @@ fn serve(
     });
 }
 
+/// Any connection.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Where connections come from.
+enum Source {
+    /// The options' address, as often as need be.
+    Address,
+    /// The caller: this one, and no other.
+    Given(RefCell<Option<Box<dyn Stream>>>),
+}
+
 /// Holds the connection, makes it when there is none.
 pub(crate) struct Connector {
+    source: Source,
     options: ConnectOptions,
     session: RefCell<Option<Rc<Session>>>,
     was_connected: Cell<bool>,
@@ -286,6 +327,17 @@ impl Connector {
         }
     }
 
+    async fn reconnect(&self) -> std::result::Result<(), Failure> {
+        if matches!(self.source, Source::Given(_)) {
+            return Err(only_one().into());
+        }
+        let session = self.session.borrow_mut().take();
+        if let Some(session) = session {
+            session.close().await;
+        }
+        self.session().await.map(drop)
+    }
+
     /// The live connection; made if need be, once for all who ask at the same time.
     pub(crate) async fn session(&self) -> std::result::Result<Rc<Session>, Failure> {
         let _guard = self.connecting.lock().await;
@@ -295,7 +347,14 @@ impl Connector {
         let options = &self.options;
         let patience =
             if self.was_connected.get() { options.reconnect_deadline } else { options.connect_deadline };
-        let session = Rc::new(Session::connect(&self.options, patience).await?);
+        let session = match &self.source {
+            Source::Address => Session::connect(options, patience).await?,
+            Source::Given(stream) => {
+                let stream = stream.borrow_mut().take().ok_or_else(only_one)?;
+                Session::over(stream, options).await?
+            }
+        };
+        let session = Rc::new(session);
         self.was_connected.set(true);
         *self.session.borrow_mut() = Some(Rc::clone(&session));
         Ok(session)

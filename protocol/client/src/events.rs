@@ -14,6 +14,10 @@ use crate::incoming::{Feed, Incoming, follow};
 use crate::session::Session;
 
 /// The events of the daemon, or of one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/events.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Events {
     driver: Driver,

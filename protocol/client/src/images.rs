@@ -9,6 +9,7 @@ use bosun_types::{ImageName, NamespaceName, Result};
 use crate::daemon::all_pages;
 use crate::driver::Driver;
 use crate::failure::answer;
+use crate::image::Image;
 
 /// The images of one namespace.
 #[derive(Clone)]
@@ -20,6 +21,19 @@ pub struct Images {
 impl Images {
     pub(crate) fn new(driver: Driver, namespace: NamespaceName) -> Self {
         Self { driver, namespace }
+    }
+
+    pub(crate) fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    pub(crate) fn namespace(&self) -> &NamespaceName {
+        &self.namespace
+    }
+
+    /// One image, by name; whether it exists shows at the first call.
+    pub fn image(&self, name: ImageName) -> Image {
+        Image::new(self.clone(), name)
     }
 
     /// Records an image; its times and namespace are set by the daemon.
@@ -35,7 +49,7 @@ impl Images {
             .await
     }
 
-    /// One image.
+    /// One image's record.
     pub async fn get(&self, image: ImageName) -> Result<ImageRecord> {
         let namespace = self.namespace.clone();
         self.driver

@@ -18,6 +18,10 @@ use crate::session::Place;
 pub const LEASE_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 
 /// The leases of one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/leases.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Leases {
     driver: Driver,

@@ -17,6 +17,10 @@
 //! a private thread (`docs/adr/0009-client-threading.md`). Nouns are addresses, not connections: when the daemon restarts,
 //! the next call connects again, and waits, event and progress streams go on by themselves.
 //!
+//! From a [`Client`] to a [`Namespace`], and from there to [`Containers`], [`Container`], [`Task`] and [`Process`], to [`Images`] and [`Image`], [`Content`],
+//! [`Snapshots`], [`Transfers`], [`Events`] and [`Leases`]; the bytes of a process's streams are [`io`]'s. Each has an example that the test suite runs
+//! (`examples/tour`). Who knows containerd's client finds each of its names in `docs/protocol/parity.md`.
+//!
 //! - Lists can be narrowed: `containers.list_where(field("image").matches("busybox").and(label("tier").equals("web")))`, or a text in
 //!   containerd's grammar, `"image~=busybox,labels.tier==web"`.
 //! - Data is [`bosun_types`]'s, in and out; errors are [`bosun_types::Error`], unchanged from where they arose.
@@ -34,6 +38,7 @@ mod driver;
 mod events;
 mod failure;
 mod groups;
+mod image;
 mod images;
 mod incoming;
 pub mod io;
@@ -42,6 +47,7 @@ mod lifecycle;
 mod namespace;
 mod options;
 mod run;
+mod services;
 mod session;
 mod sink;
 mod snapshots;
@@ -50,8 +56,12 @@ mod transfers;
 mod upload;
 
 pub use bosun_filter::{Expression, FieldPath, Filters, field, label};
+pub use bosun_types as types;
 pub use bosun_types::event::EventFilter;
-pub use bosun_types::{Error, ErrorClass, Result};
+pub use bosun_types::{
+    ContainerId, Digest, Error, ErrorClass, ExecId, ImageName, Labels, LeaseId, NamespaceName, Result,
+    SnapshotKey,
+};
 pub use commit::CommitRequest;
 pub use containers::{Container, Containers};
 pub use content::{Content, ContentWriter};
@@ -59,12 +69,15 @@ pub use copies::{CopySink, CopyStream};
 pub use daemon::{Client, Version};
 pub use events::{EventCursor, Events};
 pub use groups::{Group, Groups};
+pub use image::Image;
 pub use images::Images;
 pub use incoming::Incoming;
 pub use leases::{LEASE_EXPIRY, Lease, Leases, expiring};
 pub use namespace::Namespace;
+pub use oci_spec::runtime::Spec;
 pub use options::{ConnectOptions, DEFAULT_ADDRESS};
 pub use run::{RunRequest, Running};
+pub use services::Services;
 pub use snapshots::Snapshots;
 pub use task::{Process, Task};
 pub use transfers::{Export, Import, Transfer, Transfers};

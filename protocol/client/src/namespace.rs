@@ -1,5 +1,7 @@
 //! A namespace: the way to everything in it.
 
+use std::sync::Arc;
+
 use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::read_list;
@@ -8,7 +10,7 @@ use bosun_types::namespace::NamespaceRecord;
 use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::task::ProcessInfo;
-use bosun_types::{LeaseId, NamespaceName, Result};
+use bosun_types::{ImageName, LeaseId, NamespaceName, Result};
 
 use crate::containers::{Container, Containers};
 use crate::content::Content;
@@ -17,23 +19,30 @@ use crate::driver::Driver;
 use crate::events::Events;
 use crate::failure::answer;
 use crate::groups::Groups;
+use crate::image::Image;
 use crate::images::Images;
 use crate::leases::{LEASE_EXPIRY, Lease, Leases};
 use crate::run::{RunRequest, Running};
+use crate::services::Services;
 use crate::session::Place;
 use crate::snapshots::Snapshots;
 use crate::transfers::Transfers;
 
 /// One namespace of one daemon. Cheap to clone.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/namespace.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Namespace {
     driver: Driver,
     place: Place,
+    services: Arc<Services>,
 }
 
 impl Namespace {
     pub(crate) fn new(driver: Driver, place: Place) -> Self {
-        Self { driver, place }
+        Self { driver, place, services: Arc::default() }
     }
 
     /// Its name.
@@ -52,7 +61,14 @@ impl Namespace {
         Self {
             driver: self.driver.clone(),
             place: Place { name: self.place.name.clone(), lease: Some(lease) },
+            services: Arc::clone(&self.services),
         }
+    }
+
+    /// The same namespace with these services in the place of the daemon's own (CLT-3). What [`Self::with_lease`] makes later is held by the
+    /// lease only where the service is the daemon's.
+    pub fn with_services(&self, services: Services) -> Self {
+        Self { services: Arc::new(services), ..self.clone() }
     }
 
     /// Begins a lease for a piece of work: what is made through [`Lease::namespace`] stays at least until the lease is done or dropped. It
@@ -68,7 +84,8 @@ impl Namespace {
 
     /// Its leases.
     pub fn leases(&self) -> Leases {
-        Leases::new(self.driver.clone(), self.place.name.clone())
+        let own = || Leases::new(self.driver.clone(), self.place.name.clone());
+        self.services.leases.clone().unwrap_or_else(own)
     }
 
     /// What keeps a blob or a snapshot: the shortest chain from each root, shortest first. None: the next collection takes it. NotFound when it
@@ -98,7 +115,8 @@ impl Namespace {
 
     /// Its containers.
     pub fn containers(&self) -> Containers {
-        Containers::new(self.driver.clone(), self.place.clone())
+        let own = || Containers::new(self.driver.clone(), self.place.clone());
+        self.services.containers.clone().unwrap_or_else(own)
     }
 
     /// One container, by id; whether it exists shows at the first call.
@@ -140,22 +158,31 @@ impl Namespace {
 
     /// Its images.
     pub fn images(&self) -> Images {
-        Images::new(self.driver.clone(), self.place.name.clone())
+        let own = || Images::new(self.driver.clone(), self.place.name.clone());
+        self.services.images.clone().unwrap_or_else(own)
+    }
+
+    /// One image, by name; whether it exists shows at the first call.
+    pub fn image(&self, name: ImageName) -> Image {
+        self.images().image(name)
     }
 
     /// Its pulls and imports.
     pub fn transfers(&self) -> Transfers {
-        Transfers::new(self.driver.clone(), self.place.clone())
+        let own = || Transfers::new(self.driver.clone(), self.place.clone());
+        self.services.transfers.clone().unwrap_or_else(own)
     }
 
     /// Its blobs.
     pub fn content(&self) -> Content {
-        Content::new(self.driver.clone(), self.place.clone())
+        let own = || Content::new(self.driver.clone(), self.place.clone());
+        self.services.content.clone().unwrap_or_else(own)
     }
 
     /// Its snapshots of one snapshotter.
     pub fn snapshots(&self, snapshotter: &str) -> Snapshots {
-        Snapshots::new(self.driver.clone(), self.place.clone(), snapshotter.to_owned())
+        let own = || Snapshots::new(self.driver.clone(), self.place.clone(), snapshotter.to_owned());
+        self.services.snapshots.get(snapshotter).cloned().unwrap_or_else(own)
     }
 
     /// Its snapshots of the default snapshotter.
@@ -165,7 +192,8 @@ impl Namespace {
 
     /// Its events.
     pub fn events(&self) -> Events {
-        Events::of_namespace(self.driver.clone(), self.place.name.clone())
+        let own = || Events::of_namespace(self.driver.clone(), self.place.name.clone());
+        self.services.events.clone().unwrap_or_else(own)
     }
 
     /// Creates a container and its task, starts it and begins to wait for it, all in one round trip.
@@ -173,6 +201,8 @@ impl Namespace {
     /// # Errors
     /// That of the first step that failed. What the steps before it made is left for the caller to remove.
     pub async fn run(&self, request: RunRequest) -> Result<Running> {
-        crate::run::run(&self.driver, &self.place, request).await
+        let containers = self.containers();
+        let (driver, place) = containers.address();
+        crate::run::run(driver, place, request).await
     }
 }

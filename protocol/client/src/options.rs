@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bosun_types::NamespaceName;
+
 /// Where the daemon listens unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "/run/bosun/bosun.sock";
 
@@ -17,6 +19,8 @@ pub struct ConnectOptions {
     pub reconnect_deadline: Duration,
     /// How long each call may take. Waits and streams have no deadline.
     pub call_deadline: Duration,
+    /// What [`Client::default_namespace`](crate::Client::default_namespace) gives (CLT-2).
+    pub namespace: NamespaceName,
 }
 
 impl Default for ConnectOptions {
@@ -26,6 +30,7 @@ impl Default for ConnectOptions {
             connect_deadline: Duration::from_secs(60),
             reconnect_deadline: Duration::from_secs(60),
             call_deadline: Duration::from_secs(120),
+            namespace: NamespaceName::default_name(),
         }
     }
 }
@@ -35,5 +40,23 @@ impl ConnectOptions {
     pub fn address(address: &str) -> Self {
         let path = address.strip_prefix("unix://").unwrap_or(address);
         Self { address: PathBuf::from(path), ..Self::default() }
+    }
+
+    /// With this default namespace.
+    #[must_use]
+    pub fn namespace(self, namespace: NamespaceName) -> Self {
+        Self { namespace, ..self }
+    }
+
+    /// With this patience for a daemon that is not there yet; 60 s unless told otherwise.
+    #[must_use]
+    pub fn connect_deadline(self, connect_deadline: Duration) -> Self {
+        Self { connect_deadline, ..self }
+    }
+
+    /// With this deadline of each call; 120 s unless told otherwise.
+    #[must_use]
+    pub fn call_deadline(self, call_deadline: Duration) -> Self {
+        Self { call_deadline, ..self }
     }
 }

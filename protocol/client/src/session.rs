@@ -16,11 +16,13 @@ use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{Disconnector, RpcSystem, twoparty};
 use futures::FutureExt as _;
 use futures::io::{BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
 use crate::daemon::Version;
+use crate::driver::Stream;
 use crate::failure::{Failure, answer};
 use crate::options::ConnectOptions;
 
@@ -101,7 +103,8 @@ impl Session {
         let deadline = Instant::now() + patience;
         loop {
             let stream = dial(&options.address, deadline).await?;
-            match Self::greet(stream, deadline).await {
+            let (read_half, write_half) = stream.into_split();
+            match Self::greet(read_half, write_half, deadline).await {
                 Ok(session) => return Ok(session),
                 // It went away while it was greeted: a daemon that stops, or its socket's backlog.
                 Err(Failure::Lost(_)) if Instant::now() + CONNECT_PAUSE < deadline => {
@@ -115,8 +118,17 @@ impl Session {
         }
     }
 
-    async fn greet(stream: UnixStream, deadline: Instant) -> Result<Self, Failure> {
-        let (read_half, write_half) = stream.into_split();
+    /// Over a connection that is there.
+    pub(crate) async fn over(stream: Box<dyn Stream>, options: &ConnectOptions) -> Result<Self, Failure> {
+        let (read_half, write_half) = tokio::io::split(stream);
+        Self::greet(read_half, write_half, Instant::now() + options.connect_deadline).await
+    }
+
+    async fn greet(
+        read_half: impl AsyncRead + Unpin + 'static,
+        write_half: impl AsyncWrite + Unpin + 'static,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
         let mut network = twoparty::VatNetwork::new(
             BufReader::with_capacity(limits::IO_BUFFER_BYTES, read_half.compat()),
             BufWriter::with_capacity(limits::IO_BUFFER_BYTES, write_half.compat_write()),

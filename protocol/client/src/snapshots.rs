@@ -15,6 +15,10 @@ use crate::failure::answer;
 use crate::session::Place;
 
 /// The snapshots of one snapshotter in one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/snapshots.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Snapshots {
     driver: Driver,

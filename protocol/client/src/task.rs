@@ -1,5 +1,7 @@
 //! Tasks and processes.
 
+use std::ops::Deref;
+
 use bosun_protocol::convert::read_list;
 use bosun_protocol::{Wire, task_capnp};
 use bosun_types::checkpoint::CheckpointRequest;
@@ -8,8 +10,8 @@ use bosun_types::metrics::Metrics;
 use bosun_types::stdio::{
     AttachFrom, AttachRecord, AttachRequest, LogRecord, LogRequest, STDIN_WRITE_BYTES_MAX,
 };
-use bosun_types::task::{ExecRequest, ExitStatus, PidInfo, ProcessInfo};
-use bosun_types::{ContainerId, ExecId, NamespaceName, Result, Timestamp};
+use bosun_types::task::{ExecRequest, ExitStatus, PidInfo, ProcessInfo, ProcessStatus};
+use bosun_types::{ContainerId, ErrorClass, ExecId, NamespaceName, Result, Timestamp};
 
 use crate::driver::Driver;
 use crate::failure::{Failure, answer, results};
@@ -17,7 +19,14 @@ use crate::incoming::{Feed, Incoming, follow};
 use crate::run::{Running, run_exec};
 use crate::session::Session;
 
+/// The signal that nobody can refuse.
+const SIGKILL: u32 = 9;
+
 /// One process of a container: init or an exec. Whether it exists shows at the first call.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/process.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Process {
     driver: Driver,
@@ -63,6 +72,34 @@ impl Process {
     pub async fn info(&self) -> Result<ProcessInfo> {
         on_process!(self.call, |process, results| process.info_request() =>
             ProcessInfo::read(results.get_info()?)?)
+    }
+
+    /// Its state alone.
+    pub async fn status(&self) -> Result<ProcessStatus> {
+        Ok(self.info().await?.status)
+    }
+
+    /// Its pid on the host; 0 before it is made.
+    pub async fn pid(&self) -> Result<u32> {
+        Ok(self.info().await?.pid)
+    }
+
+    /// Ends it by SIGKILL (for init every process of the container) unless it has ended, waits for that, and removes it (TSK-18). One that never ran is
+    /// removed, and `None`.
+    pub async fn kill_and_delete(&self) -> Result<Option<ExitStatus>> {
+        if self.status().await? != ProcessStatus::Created || self.exec.is_none() {
+            match self.kill(SIGKILL, self.exec.is_none()).await {
+                // It has ended meanwhile.
+                Err(error)
+                    if !matches!(error.class, ErrorClass::NotFound | ErrorClass::FailedPrecondition) =>
+                {
+                    return Err(error);
+                }
+                _ => {}
+            }
+            self.wait().await?;
+        }
+        self.delete().await
     }
 
     /// Starts it; its pid.
@@ -133,6 +170,10 @@ impl Process {
 }
 
 /// A container that runs, or is about to, or has run. Whether it exists shows at the first call.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/task.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Task {
     init: Process,
@@ -154,6 +195,15 @@ macro_rules! on_task {
     }};
 }
 
+/// The verbs of a process are a task's too, and speak of its init.
+impl Deref for Task {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.init
+    }
+}
+
 impl Task {
     pub(crate) fn new(driver: Driver, namespace: NamespaceName, container: ContainerId) -> Self {
         Self { init: Process { driver, namespace, container, exec: None } }
@@ -165,33 +215,18 @@ impl Task {
     }
 
     /// An exec that exists.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn load_process(&self, exec: ExecId) -> Result<Process> {
+        let process = self.process(exec);
+        process.info().await?;
+        Ok(process)
+    }
+
+    /// An exec, by id; whether it exists shows at the first call.
     pub fn process(&self, exec: ExecId) -> Process {
         Process { exec: Some(exec), ..self.init.clone() }
-    }
-
-    /// State of init.
-    pub async fn info(&self) -> Result<ProcessInfo> {
-        self.init.info().await
-    }
-
-    /// Starts init; its pid.
-    pub async fn start(&self) -> Result<u32> {
-        self.init.start().await
-    }
-
-    /// Exit status of init, as soon as there is one.
-    pub async fn wait(&self) -> Result<ExitStatus> {
-        self.init.wait().await
-    }
-
-    /// Signals init, or every process of the container.
-    pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
-        self.init.kill(signal, all).await
-    }
-
-    /// Removes the stopped task. `None`: it was never started.
-    pub async fn delete(&self) -> Result<Option<ExitStatus>> {
-        self.init.delete().await
     }
 
     /// Registers a further process; start it through what this returns.

@@ -25,6 +25,10 @@ use crate::sink::Sink;
 use crate::upload::{CHUNKS_BUFFERED_MAX, chunks};
 
 /// The transfers of one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/transfers.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Transfers {
     driver: Driver,

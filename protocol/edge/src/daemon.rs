@@ -26,6 +26,8 @@ const SOCKET_BYTES: usize = 512;
 const AUDIT_PAGE_MAX: usize = 1000;
 /// About what an operation takes in a message: its intent as JSON, its cause.
 const OPERATION_BYTES: usize = 2048;
+/// About what a part takes.
+const PART_BYTES: usize = 1024;
 
 pub(crate) struct Root {
     held: Held,
@@ -313,5 +315,20 @@ impl bosun::Server for Root {
             }
         };
         reply!(results, outcome, |collection, out| collection.write(out.init_collection()))
+    }
+
+    async fn parts(self: Rc<Self>, params: bosun::PartsParams, mut results: bosun::PartsResults) -> Done {
+        let daemon = self.daemon.clone();
+        let work = async move {
+            let wanted = Wanted::read(params.get()?.get_page()?)?;
+            // A space comes before every letter of a name: ordered by kind, then id.
+            let key = |part: &bosun_types::tree::PartRecord| format!("{} {}", part.kind, part.id);
+            paged(daemon.parts().await, &wanted, key, |_| PART_BYTES)
+        };
+        let outcome = self.held.call("daemon.parts", work).await?;
+        reply!(results, outcome, |page, out| {
+            write_list(&page.records, out.reborrow().init_records(length(&page.records)));
+            page.write_next(out.init_page());
+        })
     }
 }

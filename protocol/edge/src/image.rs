@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use bosun_actors::images::ImagesHandle;
 use bosun_protocol::Wire;
-use bosun_protocol::convert::{length, read_parsed, read_texts, write_list};
+use bosun_protocol::convert::{length, read_parsed, read_text, read_texts, write_list};
 use bosun_protocol::image_capnp::images;
 use bosun_types::ImageName;
 use bosun_types::image::ImageRecord;
+use bosun_types::platform::Platform;
+use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 
 use crate::connection::{Held, about, nothing};
 use crate::page::{Wanted, label_bytes, paged};
@@ -105,4 +107,45 @@ impl images::Server for Images {
         let outcome = self.held.once("image.delete", work, nothing).await?;
         reply!(results, outcome)
     }
+
+    async fn inspect(
+        self: Rc<Self>,
+        params: images::InspectParams,
+        mut results: images::InspectResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let name: ImageName = read_parsed(params.get_image())?;
+            let platform = match params.has_platform() {
+                true => Platform::read(params.get_platform()?)?,
+                false => Platform::host(),
+            };
+            let snapshotter = snapshotter(read_text(params.get_snapshotter())?);
+            Ok(handle.inspect(&name, platform, &snapshotter).await?)
+        };
+        let outcome = self.held.call("image.inspect", work).await?;
+        reply!(results, outcome, |detail, out| detail.write(out.init_detail()))
+    }
+
+    async fn unpack(
+        self: Rc<Self>,
+        params: images::UnpackParams,
+        mut results: images::UnpackResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let name: ImageName = read_parsed(params.get_image())?;
+            about(&name);
+            Ok(handle.unpack(&name, &snapshotter(read_text(params.get_snapshotter())?)).await?)
+        };
+        let outcome = self.held.call("image.unpack", work).await?;
+        reply!(results, outcome)
+    }
+}
+
+/// None named: the default.
+fn snapshotter(named: String) -> String {
+    if named.is_empty() { SNAPSHOTTER_DEFAULT.to_owned() } else { named }
 }

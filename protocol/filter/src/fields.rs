@@ -16,6 +16,7 @@ use bosun_types::relaunch::RelaunchInfo;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::task::{ExitStatus, ProcessInfo};
 use bosun_types::transfer::{TransferProgress, TransferState};
+use bosun_types::tree::PartRecord;
 use serde_json::Value;
 
 /// What a filter looks at.
@@ -208,6 +209,17 @@ impl Fields for LeaseRecord {
         match words(path).as_slice() {
             ["id"] => borrowed(self.id.as_str()),
             ["labels", ..] => of_labels(&self.labels, &path[1..]),
+            _ => None,
+        }
+    }
+}
+
+/// `type`, `id` (SYS-10).
+impl Fields for PartRecord {
+    fn field(&self, path: &[String]) -> Option<Cow<'_, str>> {
+        match words(path).as_slice() {
+            ["type"] => borrowed(&self.kind),
+            ["id"] => borrowed(&self.id),
             _ => None,
         }
     }

@@ -1,13 +1,13 @@
 //! `daemon.capnp`: status, the supervision tree, operations.
 
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
-use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, TreeNode};
+use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, PartRecord, TreeNode};
 use bosun_types::{Error, OperationId, Result, Timestamp};
 
 use super::common::enum_both_ways;
 use super::{
-    Sound, Wire, length, read_list, read_optional_text, read_parsed, read_text, read_time, write_list,
-    write_time,
+    Sound, Wire, length, pair_count, read_list, read_optional_text, read_pairs, read_parsed, read_text,
+    read_texts, read_time, write_list, write_pairs, write_texts, write_time,
 };
 use crate::daemon_capnp as wire;
 
@@ -148,6 +148,34 @@ mod intent_json {
         serde_json::from_str(text).map_err(|error| {
             Error::not_implemented(format!("an operation of a kind unknown here: {error}"))
                 .with_hint("the daemon is newer than this build")
+        })
+    }
+}
+
+impl Wire for PartRecord {
+    type Struct = wire::part_record::Owned;
+
+    fn write(&self, mut to: wire::part_record::Builder<'_>) {
+        to.set_kind(self.kind.as_str());
+        to.set_id(self.id.as_str());
+        write_texts(&self.requires, to.reborrow().init_requires(length(&self.requires)));
+        write_list(&self.platforms, to.reborrow().init_platforms(length(&self.platforms)));
+        write_pairs(&self.exports, to.reborrow().init_exports(pair_count(&self.exports)));
+        write_texts(&self.capabilities, to.reborrow().init_capabilities(length(&self.capabilities)));
+        if let Some(failure) = &self.failure {
+            failure.write(to.init_failure());
+        }
+    }
+
+    fn read(from: wire::part_record::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            kind: read_text(from.get_kind())?,
+            id: read_text(from.get_id())?,
+            requires: read_texts(from.get_requires())?,
+            platforms: read_list(from.get_platforms())?,
+            exports: read_pairs(from.get_exports())?,
+            capabilities: read_texts(from.get_capabilities())?,
+            failure: if from.has_failure() { Some(Error::read(from.get_failure().sound()?)?) } else { None },
         })
     }
 }

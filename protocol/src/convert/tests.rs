@@ -6,7 +6,7 @@ use bosun_types::checkpoint::{CheckpointRequest, DumpOptions, TaskCheckpoint};
 use bosun_types::container::{Any, ContainerRecord, RuntimeChoice};
 use bosun_types::content::{ContentRecord, Descriptor, IngestStatus};
 use bosun_types::event::{Event, EventDelivery, EventRecord, EventStart};
-use bosun_types::image::ImageRecord;
+use bosun_types::image::{ImageDetail, ImageRecord};
 use bosun_types::mount::Mount;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
@@ -24,7 +24,7 @@ use bosun_types::transfer::{
     Credential, ExportRequest, ImportRequest, ObjectRequest, PartProgress, PartStatus, Platforms,
     PullRequest, PushRequest, TransferKind, TransferProgress, TransferState,
 };
-use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, TreeNode};
+use bosun_types::tree::{DaemonStatus, NodeKind, NodeState, PartRecord, TreeNode};
 use bosun_types::user_namespace::{IdRange, Ownership, UserNamespace};
 use bosun_types::{Digest, Error, ErrorClass, Labels, NamespaceName, OperationId, Timestamp};
 use capnp::traits::HasTypeId as _;
@@ -405,6 +405,52 @@ fn tasks_round_trip() {
     round_trips(AttachRecord::Output { stream: OutputStream::Stdout, bytes: Vec::new() });
     round_trips(AttachRecord::Missed(1 << 40));
     round_trips(LogRecord { at: Timestamp(1), stream: OutputStream::Stderr, bytes: b"x\n".to_vec() });
+}
+
+#[test]
+fn details_of_images_and_parts_round_trip() {
+    let descriptor = |number: u8| Descriptor { media_type: "m".into(), digest: digest(number), size: 7 };
+    let record = ImageRecord {
+        namespace: id("web"),
+        name: id("a.b/c:d"),
+        target: descriptor(1),
+        labels: labels(),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    };
+    let detail = ImageDetail {
+        record,
+        platforms: vec![Platform::host()],
+        manifest: Some(descriptor(2)),
+        config: Some(descriptor(3)),
+        config_json: Some(b"{}".to_vec()),
+        diff_ids: vec![digest(4), digest(5)],
+        chain_id: Some(digest(6)),
+        layers: vec![descriptor(7), descriptor(8)],
+        size: u64::MAX,
+        missing: vec![descriptor(8)],
+        unpacked: true,
+    };
+    round_trips(ImageDetail {
+        manifest: None,
+        config: None,
+        config_json: None,
+        diff_ids: Vec::new(),
+        chain_id: None,
+        ..detail.clone()
+    });
+    round_trips(detail);
+    let part = PartRecord {
+        kind: "snapshotter".into(),
+        id: "btrfs".into(),
+        requires: vec!["metadata".into()],
+        platforms: vec![Platform::host()],
+        exports: labels(),
+        capabilities: vec!["x".into()],
+        failure: Some(Error::unavailable("why")),
+    };
+    round_trips(PartRecord { failure: None, ..part.clone() });
+    round_trips(part);
 }
 
 #[test]

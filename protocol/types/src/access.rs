@@ -49,6 +49,13 @@ pub struct SocketRecord {
     pub created_at: Timestamp,
 }
 
+impl SocketRecord {
+    /// Root's, mode 0600: give it the owner who is to use it.
+    pub fn new(id: SocketId, namespace: NamespaceName, access: Access) -> Self {
+        Self { id, namespace, uid: 0, gid: 0, mode: 0o600, access, created_at: Timestamp(0) }
+    }
+}
+
 /// What a connection may reach, as the daemon sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {

@@ -21,6 +21,13 @@ pub struct DiffRequest {
     pub labels: Labels,
 }
 
+impl DiffRequest {
+    /// What `right` changed against its parent, as an OCI layer in gzip.
+    pub fn of(right: SnapshotKey) -> Self {
+        Self { left: None, right, media_type: String::new(), reference: None, labels: Labels::new() }
+    }
+}
+
 /// A layer that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerDiff {

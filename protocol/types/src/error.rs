@@ -179,3 +179,20 @@ pub fn class_of_io(error: &std::io::Error) -> ErrorClass {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn err_5_a_class_stays_under_any_depth_of_context() {
+        let error = Error::not_found("blob x").with_hint("pull it");
+        let deep = (0..20).fold(error, |error, level| error.context(format!("level {level}")));
+        assert_eq!(deep.class, ErrorClass::NotFound);
+        assert!(
+            deep.message.starts_with("level 19: level 18: ") && deep.message.ends_with(": blob x"),
+            "{deep}"
+        );
+        assert_eq!(deep.hint.as_deref(), Some("pull it"));
+    }
+}

@@ -152,6 +152,31 @@ mod tests {
     }
 
     #[test]
+    fn plt_2_plt_3_one_word_is_a_system_or_an_architecture_and_other_spellings_are_known() {
+        let host = Platform::host();
+        assert_eq!(Platform::parse("linux").expect("an os"), host);
+        assert_eq!(Platform::parse("s390x").expect("an architecture"), Platform::new("linux", "s390x", ""));
+        for (text, want) in [
+            ("macos/x86-64", "darwin/amd64"),
+            ("linux/i386", "linux/386"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/armel", "linux/arm/v6"),
+            ("LINUX/ARM/8", "linux/arm/v8"),
+        ] {
+            assert_eq!(Platform::parse(text).expect(text).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn plt_5_plt_6_the_hosts_platform_and_how_one_is_written() {
+        let host = Platform::host();
+        assert_eq!(Platform::parse(&host.to_string()).expect("reads its own"), host);
+        assert_eq!((host.os.as_str(), host.architecture.is_empty()), ("linux", false));
+        assert_eq!(Platform::new("", "amd64", "").to_string(), "unknown/amd64");
+        assert_eq!(Platform::new("linux", "", "").to_string(), "linux");
+    }
+
+    #[test]
     fn plt_4_variants_fall_back_to_the_nearest() {
         let want = Platform::parse("linux/arm/v7").expect("parses");
         assert_eq!(want.rank(&Platform::new("linux", "arm", "v7")), Some(0));

@@ -8,6 +8,8 @@ use crate::relaunch::RestartPolicy;
 use crate::user_namespace::UserNamespace;
 use crate::{ContainerId, ImageName, Labels, SnapshotKey};
 
+mod build;
+
 /// A container to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerRequest {
@@ -91,7 +93,7 @@ pub struct SpecOptions {
     pub privileged: bool,
     /// Stay in the host's network namespace.
     pub host_network: bool,
-    /// Linux namespaces to join: type to path (`--with-ns`).
+    /// Linux namespaces to join: type to path (`--with-ns`); `host`: the one that the daemon is in.
     pub join_namespaces: BTreeMap<String, String>,
     /// Memory limit in bytes.
     pub memory_bytes_max: Option<u64>,

@@ -256,6 +256,33 @@ pub struct TaskRequest {
     pub checkpoint: Option<TaskCheckpoint>,
 }
 
+impl TaskRequest {
+    /// Null streams, and the daemon's log of the output.
+    pub fn logged() -> Self {
+        Self { log_to_file: true, ..Self::default() }
+    }
+
+    /// These streams.
+    pub fn with_stdio(stdio: Stdio) -> Self {
+        Self { stdio, ..Self::default() }
+    }
+}
+
+impl ExecRequest {
+    /// A command with the container's own user, directory and environment, and null streams.
+    pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(id: ExecId, args: I) -> Self {
+        let args = args.into_iter().map(Into::into).collect();
+        let process = ExecProcess::Inherit { args, env: Vec::new(), cwd: None, user: None };
+        Self { id, process, stdio: Stdio::default() }
+    }
+
+    /// These streams.
+    #[must_use]
+    pub fn stdio(self, stdio: Stdio) -> Self {
+        Self { stdio, ..self }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,6 +65,13 @@ pub struct PushRequest {
     pub plain_http: bool,
 }
 
+impl PushRequest {
+    /// The image of the reference's name, whole.
+    pub fn new(reference: Reference) -> Self {
+        Self { reference, image: None, platform: None, plain_http: false }
+    }
+}
+
 /// One blob or manifest to fetch or to send, without what it names.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ObjectRequest {

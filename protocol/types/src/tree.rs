@@ -1,8 +1,11 @@
 //! What introspection shows: the live supervision tree, the daemon's status (SYS-10, SYS-12).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::platform::Platform;
+use crate::{Error, Timestamp};
 
 /// One actor of the tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,4 +81,23 @@ pub struct DaemonStatus {
     pub operations_parked: u64,
     /// Newest event.
     pub event_sequence: u64,
+}
+
+/// One part of the daemon: what containerd calls a plugin (SYS-8 to SYS-10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRecord {
+    /// `snapshotter`, `runtime`, `differ`, `content`, `metadata`, `gc` or `service`.
+    pub kind: String,
+    /// Its name among those of its kind.
+    pub id: String,
+    /// Kinds that it uses.
+    pub requires: Vec<String>,
+    /// Where it works.
+    pub platforms: Vec<Platform>,
+    /// Such as `root`: its directory.
+    pub exports: BTreeMap<String, String>,
+    /// Words for what it can do.
+    pub capabilities: Vec<String>,
+    /// Why it cannot be used; `None`: it can.
+    pub failure: Option<Error>,
 }

@@ -23,6 +23,8 @@ const CPU_PERIOD_MICROS: u64 = 100_000;
 const CPU_QUOTA_MICROS_MIN: i64 = 1_000;
 /// Smallest useful memory limit in bytes: below it no process starts.
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
+/// In the place of a namespace's path: the one that the daemon is in (SPC-11).
+const HOST: &str = "host";
 /// Host files that a container in the host's network needs to resolve names (SPC-10).
 const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
@@ -162,6 +164,11 @@ pub fn isolation(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
             Error::invalid_argument(format!("namespace type {kind:?} is unknown"))
                 .with_hint("one of pid, ipc, uts, mount, network, user, cgroup, time")
         })?;
+        if path == HOST {
+            check_host_namespace(kind, spec.hostname().is_some())?;
+            namespaces.retain(|it| it.typ() != kind);
+            continue;
+        }
         check_path("namespace path", path)?;
         let mut joined = LinuxNamespace::default();
         joined.set_typ(kind).set_path(Some(path.into()));
@@ -173,6 +180,20 @@ pub fn isolation(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
     linux.set_namespaces(Some(namespaces));
     spec.set_linux(Some(linux));
     Ok(())
+}
+
+/// Some are not shared: the root is mounted in one of its own, and a name of its own would become the host's.
+fn check_host_namespace(kind: LinuxNamespaceType, has_hostname: bool) -> Result<(), Error> {
+    match kind {
+        LinuxNamespaceType::Mount => {
+            Err(Error::invalid_argument("a container has a mount namespace of its own, always"))
+        }
+        LinuxNamespaceType::Uts if has_hostname => {
+            Err(Error::invalid_argument("a host name of its own needs a uts namespace of its own")
+                .with_hint("leave one of the two out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Memory, processors, processes.

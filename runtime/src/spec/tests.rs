@@ -191,6 +191,20 @@ fn spc_11_namespaces_are_dropped_replaced_and_added() {
 }
 
 #[test]
+fn spc_11_the_hosts_namespaces_are_kept_where_that_is_harmless() {
+    let host = |kind: &str| SpecOptions::default().args(["x"]).host_namespace(kind);
+    for kind in ["pid", "ipc", "uts", "network"] {
+        let spec = value(&host(kind), None, None).unwrap();
+        let namespaces = spec["linux"]["namespaces"].as_array().unwrap().clone();
+        assert_eq!(namespaces.len(), 4, "{kind}");
+        assert!(namespaces.iter().all(|namespace| namespace["type"] != kind), "{kind}");
+    }
+    value(&host("cgroup"), None, None).expect("there is none of its own anyway");
+    assert_eq!(class(&host("mount")), ErrorClass::InvalidArgument);
+    assert_eq!(class(&host("uts").hostname("mine")), ErrorClass::InvalidArgument);
+}
+
+#[test]
 fn limits_become_resources() {
     let options = SpecOptions {
         memory_bytes_max: Some(64 << 20),

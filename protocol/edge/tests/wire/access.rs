@@ -72,6 +72,8 @@ async fn a_namespace_socket_reaches_nothing_else() {
     denied("sockets", confined.sockets().await);
     denied("a revocation", confined.remove_socket("web".parse().expect("good")).await);
     denied("the audit log", confined.audit(AuditQuery::default(), 0, 0).await);
+    denied("a collection", confined.collect_garbage(true).await);
+    denied("its parts", confined.parts().await);
 
     // What it may see of events is its own namespace's, whatever it asks for.
     let filter = EventFilter { namespaces: Some(vec![name("other"), name("web")]), ..EventFilter::default() };
@@ -117,6 +119,62 @@ async fn a_read_only_socket_looks_and_changes_nothing() {
     assert_eq!(kill.socket.as_ref().map(ToString::to_string).as_deref(), Some("look"));
     let own = i32::try_from(std::process::id()).expect("a pid");
     assert_eq!((kill.uid, kill.pid), (nix::unistd::getuid().as_raw(), own));
+}
+
+/// Whatever a call is about, and whether that exists or not: no noun has a way around.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_socket_refuses_every_change_of_every_noun() {
+    let served = Served::start().await;
+    let root = served.client().await;
+    web(&root).run(request("c1")).await.expect("runs");
+    let before = root.status().await.expect("answers").event_sequence;
+    let look = client_of(socket(&root, "look", "web", Access::ReadOnly).await).await;
+    let (space, labels) = (web(&look), Labels::new);
+    let (digest, lease) = (bosun_types::Digest::from_bytes([7; 32]), || "l".parse().expect("good"));
+    let container = space.container("c1".parse().expect("good"));
+    let task = container.task();
+    denied("container update", container.set_labels(Labels::from([("a".to_owned(), "b".to_owned())])).await);
+    denied("task create", container.create_task(Default::default()).await.map(drop));
+    denied("container start", container.start().await);
+    denied("container stop", container.stop(Default::default()).await);
+    denied("container restart", container.restart(Default::default()).await);
+    let policy = bosun_types::relaunch::RestartPolicy::new("always".parse().expect("good"));
+    denied("policy", container.set_restart_policy(policy).await);
+    denied("task start", task.start().await);
+    denied("task resume", task.resume().await);
+    denied("task update", task.update(b"{}".to_vec()).await);
+    denied("stdin's end", task.close_stdin().await);
+    denied("checkpoint", task.checkpoint(Default::default()).await);
+    let exec = bosun_types::task::ExecRequest::new("e".parse().expect("good"), ["true"]);
+    denied("exec", task.exec(exec.clone()).await.map(drop));
+    denied("run of an exec", task.run_exec(exec).await.map(drop));
+    denied("run", space.run(request("c9")).await.map(drop));
+    denied("image unpack", space.image("r.io/a:1".parse().expect("good")).unpack("overlayfs").await);
+    denied("image delete", space.images().delete_sync("r.io/a:1".parse().expect("good")).await);
+    denied("writer", space.content().writer("w".to_owned(), 0, None).await.map(drop));
+    denied("content labels", space.content().update_labels(digest, labels(), true).await);
+    denied("content delete", space.content().delete(digest).await);
+    denied("content abort", space.content().abort("w".to_owned()).await);
+    denied("content repair", space.content().verify(digest, true).await);
+    denied("lease create", space.leases().create(Some(lease()), labels()).await);
+    denied("lease delete", space.leases().delete(lease()).await);
+    denied("lease", space.begin_lease().await.map(drop));
+    let reference: bosun_types::reference::Reference = "r.io/a:1".parse().expect("good");
+    let pull = bosun_types::transfer::PullRequest::new(reference.clone(), "overlayfs");
+    denied("pull", space.transfers().pull(pull).await.map(drop));
+    denied(
+        "push",
+        space.transfers().push(bosun_types::transfer::PushRequest::new(reference)).await.map(drop),
+    );
+    denied("import", space.transfers().import(Default::default()).await.map(drop));
+    let payload = Any { type_url: "t".to_owned(), value: vec![1] };
+    denied("publish", space.events().publish(name("web"), "/x/y".to_owned(), payload).await);
+    // What is to be seen is seen.
+    space.containers().list().await.expect("lists");
+    space.images().list().await.expect("lists");
+    space.content().list().await.expect("lists");
+    space.leases().list().await.expect("lists");
+    assert_eq!(root.status().await.expect("answers").event_sequence, before, "nothing has happened");
 }
 
 #[tokio::test(flavor = "multi_thread")]

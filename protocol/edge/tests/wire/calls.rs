@@ -284,6 +284,23 @@ async fn logs_arrive_whole_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_connection_of_a_dropped_client_ends() {
+    let served = Served::start().await;
+    let stays = served.client().await;
+    stays.status().await.expect("answers");
+    let before = served.edge.as_ref().expect("serves").connections();
+    let client = served.client().await;
+    let clone = client.clone();
+    drop(client);
+    clone.status().await.expect("the last clone keeps it");
+    assert_eq!(served.edge.as_ref().expect("serves").connections(), before + 1);
+    drop(clone);
+    eventually("the connection to end", || served.edge.as_ref().expect("serves").connections() == before)
+        .await;
+    stays.status().await.expect("the others stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_namespaces_capability_reaches_nothing_outside_it() {
     let served = Served::start().await;
     let client = served.client().await;
