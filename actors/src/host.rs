@@ -41,6 +41,8 @@ pub struct RealHost {
     launcher: ShimLauncher,
     filters: Filters,
     held: HeldProcesses,
+    /// Where specs of CDI devices are.
+    cdi_directories: Vec<PathBuf>,
     /// Directories, and whether their file system has idmapped mounts.
     idmap: Mutex<BTreeMap<PathBuf, bool>>,
 }
@@ -60,8 +62,15 @@ impl RealHost {
             launcher: ShimLauncher::new(shim_binary)?,
             filters: Filters::default(),
             held: HeldProcesses::default(),
+            cdi_directories: spec::CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
             idmap: Mutex::default(),
         })
+    }
+
+    /// The same, with specs of CDI devices elsewhere.
+    #[must_use]
+    pub fn with_cdi_directories(self, cdi_directories: Vec<PathBuf>) -> Self {
+        Self { cdi_directories, ..self }
     }
 
     fn at(&self, nonce: &str) -> Result<TaskDirectory> {
@@ -258,8 +267,9 @@ impl TaskHost for RealHost {
     }
 
     fn build_spec(&self, input: SpecInput) -> BoxFuture<'_, Result<Vec<u8>>> {
+        let cdi_directories = self.cdi_directories.clone();
         Box::pin(async move {
-            let built = tokio::task::spawn_blocking(move || build_spec(&input)).await;
+            let built = tokio::task::spawn_blocking(move || build_spec(&input, &cdi_directories)).await;
             built.map_err(|error| Error::internal(format!("building a spec: {error}")))?
         })
     }
@@ -320,7 +330,7 @@ impl TaskHost for RealHost {
     }
 }
 
-fn build_spec(input: &SpecInput) -> Result<Vec<u8>> {
+fn build_spec(input: &SpecInput, cdi_directories: &[PathBuf]) -> Result<Vec<u8>> {
     let image = input.process.as_ref().map(|it| ImageProcessConfig {
         user: it.user.clone(),
         env: it.env.clone(),
@@ -344,6 +354,7 @@ fn build_spec(input: &SpecInput) -> Result<Vec<u8>> {
         cgroup_parent: &input.cgroup_parent,
         root_path: &root_path,
         root: root.as_ref().map(OwnedFd::as_fd),
+        cdi_directories,
     };
     Ok(spec::to_json(&spec::build(&input.options, image.as_ref(), &context)?)?)
 }

@@ -14,6 +14,7 @@ mod lifecycle;
 mod process;
 mod registry;
 mod snapshots;
+mod stress;
 
 use std::path::PathBuf;
 
@@ -30,9 +31,33 @@ pub use self::filter::Filter;
 pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
 pub use self::groups::{GroupCreate, Groups, GroupsCommand};
 pub use self::lifecycle::{Restart, Start, Stop};
-pub use self::process::{Attach, Exec, Logs, OverflowChoice, OwnershipChoice, Run, Security, Users};
+pub use self::process::{Attach, Exec, Logs, Network, OverflowChoice, OwnershipChoice, Run, Security, Users};
 pub use self::registry::{Fetch, FetchObject, Pull, Push, PushObject, RegistryAccess, TransfersCommand};
 pub use self::snapshots::{New as NewSnapshot, Snapshots, SnapshotsCommand};
+pub use self::stress::{Stress, StressCommand};
+
+/// What `bosun help exit-codes` says.
+pub const TOPICS: &str = "EXIT CODES
+  0    done
+  1    the request failed; standard error says why, and what to do
+  2    wrong usage
+  125  run, restore, exec and attach: bosun failed, not the command in the container
+  126  run: the command cannot be started
+  127  run: the command is not found
+  137  the command was ended by SIGKILL: 128 and the signal's number, as a shell has it
+  run, restore, exec and attach end with the command's own code otherwise; `content verify` and `doctor` end with 1 when something is wrong.
+
+FORMATS
+  --format table    columns for people, cut to the terminal's width (the default)
+  --format json     the same as --json: everything that is known
+  --format TEMPLATE a line for each item, in the part of Go's language that people write for docker:
+                    {{.field}} {{.a.b}} {{json .}} {{upper .x}} {{lower .x}} {{len .x}} {{join .x \", \"}} {{index .labels \"key\"}}
+                    {{range .x}}...{{end}} {{if .x}}...{{else}}...{{end}}
+  --format 'table TEMPLATE'  the same as columns with a header; \\t separates them
+  Fields are those of --json; upper case and _ make no difference.
+
+COLOURS
+  Only on terminals, and not when NO_COLOR is set.";
 
 /// Run and supervise containers with bosund.
 #[derive(Parser)]
@@ -40,7 +65,7 @@ pub use self::snapshots::{New as NewSnapshot, Snapshots, SnapshotsCommand};
     name = "bosun",
     version,
     propagate_version = true,
-    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/library/busybox:latest\n  bosun run --rm registry.local:5000/library/busybox:latest echo hello\n  bosun ps\n  bosun tree\n\nEXIT CODES: 0 success, 1 failure (125 for run, restore and exec), 2 wrong usage; run, restore and exec end with the container's own code."
+    after_help = "EXAMPLES:\n  bosun pull registry.local:5000/library/busybox:latest\n  bosun run --rm registry.local:5000/library/busybox:latest echo hello\n  bosun ps\n  bosun tree\n\nEXIT CODES: 0 success, 1 failure (125 for run, restore and exec), 2 wrong usage; run, restore and exec end with the container's own code: `bosun help exit-codes`."
 )]
 pub struct Arguments {
     /// Socket of the daemon.
@@ -52,6 +77,9 @@ pub struct Arguments {
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub json: bool,
+    /// How to print: json, table, or a template of the fields that --json shows, such as '{{.id}}'. Of `save`: oci or docker.
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub format: Option<String>,
     /// Lease that holds what is made or found (see `bosun leases`).
     #[arg(long, global = true, env = "BOSUN_LEASE")]
     pub lease: Option<String>,
@@ -102,17 +130,22 @@ pub enum Command {
     /// Stop containers, then start them.
     Restart(Stop),
     /// Freeze every process of containers.
+    #[command(after_help = "EXAMPLES:\n  bosun pause web")]
     Pause(Names),
     /// Let frozen containers go on.
-    #[command(alias = "unpause")]
+    #[command(alias = "unpause", after_help = "EXAMPLES:\n  bosun pause web && bosun resume web")]
     Resume(Names),
     /// Change the limits of containers, also while they run.
     Update(Update),
     /// List the processes of containers.
+    #[command(after_help = "EXAMPLES:\n  bosun top web\n  bosun --json top web worker")]
     Top(Names),
     /// Show what containers use.
     Stats(Stats),
     /// Wait until containers end and print their exit codes.
+    #[command(
+        after_help = "EXAMPLES:\n  bosun wait web\n  bosun wait web worker\n\nA container that has ended already is told at once."
+    )]
     Wait(Names),
     /// Remove containers.
     Rm(Rm),
@@ -124,12 +157,18 @@ pub enum Command {
     /// Remove containers that have ended, images that nothing uses, and what only they kept.
     Prune(Prune),
     /// Show a container's record, spec and task as JSON.
+    #[command(
+        after_help = "EXAMPLES:\n  bosun inspect web\n  bosun inspect web --format '{{.image}} {{.task.pid}}'\n  bosun inspect web worker --format '{{json .labels}}'"
+    )]
     Inspect(Names),
     /// Look at and change blobs.
     Content(Content),
     /// Show what happened, and what happens.
     Events(Events),
     /// Show the live supervision tree.
+    #[command(
+        after_help = "EXAMPLES:\n  bosun tree\n  bosun --json tree\n\nEach line is an actor: its state, how often it was restarted, how many messages wait for it."
+    )]
     Tree,
     /// List snapshots; make a layer of one's changes, or fill one from a layer.
     #[command(alias = "snapshot")]
@@ -160,10 +199,20 @@ pub enum Command {
     Health(Health),
     #[command(alias = "plugins")]
     Parts(Parts),
+    /// Load the daemon: containers per second, and what an idle one costs.
+    Stress(Stress),
     /// Show the versions of client and daemon.
+    #[command(after_help = "EXAMPLES:\n  bosun version\n  bosun version --format '{{.daemon.version}}'")]
     Version,
+    /// What exit codes mean; how lists are formatted.
+    #[command(name = "exit-codes", alias = "formats", long_about = TOPICS, after_help = "EXAMPLES:\n  bosun exit-codes\n  bosun ps --format '{{.container}} {{.status}}'\n  bosun images --format 'table {{.name}}\\t{{.created_at}}'\n  bosun inspect web --format '{{json .labels}}'")]
+    ExitCodes,
     /// Print a completion script: bash, zsh, fish, elvish or powershell.
-    #[command(hide = true)]
+    ///
+    /// The script asks `bosun` while you type, so that names of containers, images, namespaces and more are completed as they are at that moment.
+    #[command(
+        after_help = "EXAMPLES:\n  bosun completions bash > bosun.bash\n  bosun completions zsh > _bosun\n  bosun completions fish > bosun.fish"
+    )]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -322,6 +371,9 @@ pub struct Rm {
 
 /// List and manage namespaces.
 #[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun namespaces\n  bosun namespaces create -l team=web staging\n  bosun -n staging ps\n  bosun namespaces rm staging\n  bosun namespaces socket ls"
+)]
 pub struct Namespaces {
     /// What to do [default: ls].
     #[command(subcommand)]
@@ -362,6 +414,9 @@ pub enum NamespacesCommand {
 
 /// Show operations.
 #[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun operations\n  bosun operations -f state==parked\n  bosun operations retry 12\n  bosun operations forget 12\n\nAn operation that fails at its undoing too is parked: it waits, visible with its cause, for a person."
+)]
 pub struct Operations {
     /// What to do [default: ls].
     #[command(subcommand)]
@@ -420,6 +475,9 @@ pub struct Health {
 
 /// Ask the daemon.
 #[derive(Subcommand)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun daemon status\n  bosun daemon status --format '{{.version}} {{.containers}}'"
+)]
 pub enum DaemonCommand {
     /// Its version, paths, counts, and whether it recovers.
     Status,

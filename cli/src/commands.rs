@@ -31,19 +31,28 @@ mod save;
 mod scrub;
 mod snapshots;
 mod sockets;
+mod stress;
 mod transfers;
 mod why;
 
+use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::arguments::{Arguments, Command, DaemonCommand};
+use crate::arguments::{Arguments, Command, DaemonCommand, TOPICS};
 use crate::context::Context;
+use crate::output;
 
 /// Does what the words say.
 pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
     match &arguments.command {
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "bosun", &mut std::io::stdout());
+            let shells = clap_complete::env::Shells::builtins();
+            let shell = shells.completer(&shell.to_string()).context("no script for that shell")?;
+            shell.write_registration("COMPLETE", "bosun", "bosun", "bosun", &mut std::io::stdout())?;
+            return Ok(0);
+        }
+        Command::ExitCodes => {
+            output::line(TOPICS);
             return Ok(0);
         }
         Command::Man { directory } => {
@@ -99,8 +108,13 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Operations(options) => daemon::operations(&context, options).await,
         Command::Audit(options) => audit::audit(&context, &options).await,
         Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,
+        Command::Stress(options) => stress::stress(&context, &options).await,
         Command::Version => daemon::version(&context).await,
-        Command::Completions { .. } | Command::Man { .. } | Command::Doctor(_) | Command::Health(_) => Ok(()),
+        Command::Completions { .. }
+        | Command::ExitCodes
+        | Command::Man { .. }
+        | Command::Doctor(_)
+        | Command::Health(_) => Ok(()),
     }
     .map(|()| 0)
 }

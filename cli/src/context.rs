@@ -7,8 +7,9 @@ use anyhow::{Context as _, bail};
 use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace, Version};
 use bosun_types::{ContainerId, Labels, LeaseId, NamespaceName, Timestamp};
 
-use crate::arguments::Arguments;
+use crate::arguments::{ArchiveFormat, Arguments, Command, Images, ImagesCommand};
 use crate::output;
+use crate::template::Template;
 
 /// How long a client waits for a daemon that is just starting.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -23,8 +24,10 @@ pub struct Context {
     pub namespace_name: NamespaceName,
     /// `--lease`.
     lease: Option<LeaseId>,
-    /// `--json`.
+    /// Values are printed, not tables: `--json`, or `--format` with json or a template.
     pub json: bool,
+    /// `--format` of an archive.
+    pub archive: ArchiveFormat,
     /// Where the streams of foreground processes go through: beside the socket, in the daemon's state directory.
     pub fifo_directory: PathBuf,
 }
@@ -32,6 +35,8 @@ pub struct Context {
 impl Context {
     /// Connects; the error says what to look at.
     pub async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
+        // What cannot be understood is told before anything is asked.
+        let (json, archive) = format(arguments)?;
         let asked: Option<NamespaceName> = arguments.namespace.as_deref().map(str::parse).transpose()?;
         let address = arguments.address.to_string_lossy();
         let options = ConnectOptions {
@@ -57,7 +62,7 @@ impl Context {
         if let Some(skew) = skew(&client.version().await?) {
             output::note(skew);
         }
-        Ok(Self { client, namespace_name, lease, json: arguments.json, fifo_directory })
+        Ok(Self { client, namespace_name, lease, json, archive, fifo_directory })
     }
 
     /// The namespace of `--namespace`, under the lease of `--lease`.
@@ -72,6 +77,28 @@ impl Context {
     /// A container of it, by name.
     pub fn container(&self, name: &str) -> anyhow::Result<Container> {
         Ok(self.namespace().container(ContainerId::new(name)?))
+    }
+}
+
+/// Whether values are printed, and what an archive is; a template is the printer's from here on.
+fn format(arguments: &Arguments) -> anyhow::Result<(bool, ArchiveFormat)> {
+    let Some(word) = arguments.format.as_deref() else { return Ok((arguments.json, ArchiveFormat::Oci)) };
+    let is_archive = matches!(
+        arguments.command,
+        Command::Save(_) | Command::Images(Images { command: Some(ImagesCommand::Export(_)), .. })
+    );
+    if is_archive {
+        let archive = <ArchiveFormat as clap::ValueEnum>::from_str(word, true)
+            .map_err(|_| anyhow::anyhow!("--format {word:?}: use oci or docker"))?;
+        return Ok((false, archive));
+    }
+    match word {
+        "json" => Ok((true, ArchiveFormat::Oci)),
+        "table" => Ok((false, ArchiveFormat::Oci)),
+        template => {
+            output::print_by(Template::parse(template)?);
+            Ok((true, ArchiveFormat::Oci))
+        }
     }
 }
 

@@ -6,21 +6,27 @@
 
 mod arguments;
 mod commands;
+mod completion;
 mod context;
 mod detach_keys;
 mod output;
 mod progress;
 mod registry_access;
 mod signals;
+mod template;
 mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    // Asked by a shell that completes a word, this answers and ends.
+    clap_complete::CompleteEnv::with_factory(|| completion::command(Arguments::command()))
+        .bin("bosun")
+        .complete();
     let arguments = Arguments::parse();
     let failure = match &arguments.command {
         Command::Run(_) | Command::Restore(_) | Command::Exec(_) => 125,

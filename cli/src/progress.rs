@@ -89,8 +89,9 @@ impl Display {
 
 fn new_bar(part: &PartProgress) -> ProgressBar {
     let bar = ProgressBar::new(part.total);
-    let template = "{prefix:<22} {msg:<11} |{bar:40.green}| {binary_bytes:>11}/{binary_total_bytes:<11} {binary_bytes_per_sec:>12} {eta:>4}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
+    let bar_of = if output::stderr_has_colours() { "{bar:40.green}" } else { "{bar:40}" };
+    let template = "{prefix:<22} {msg:<11} |BAR| {binary_bytes:>11}/{binary_total_bytes:<11} {binary_bytes_per_sec:>12} {eta:>4}";
+    if let Ok(style) = ProgressStyle::with_template(&template.replace("BAR", bar_of)) {
         bar.set_style(style.progress_chars("++-"));
     }
     bar.set_prefix(short(&part.key));

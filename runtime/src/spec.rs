@@ -7,6 +7,7 @@
 //! - SPC-14: supplementary groups are set, the primary one among them (CVE-2022-36109, CVE-2023-25173).
 
 mod capabilities;
+mod cdi;
 mod defaults;
 mod devices;
 mod environment;
@@ -18,12 +19,14 @@ mod security;
 mod user;
 mod user_namespace;
 
+pub use cdi::DIRECTORIES as CDI_DIRECTORIES;
 pub use exec::exec_process;
 pub use json::to_json;
 pub use user::{UserDatabase, resolve as resolve_user};
 pub use user_namespace::maps_of;
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use bosun_types::spec::SpecOptions;
 use bosun_types::{ContainerId, NamespaceName};
@@ -59,6 +62,8 @@ pub struct SpecContext<'a> {
     pub root_path: &'a str,
     /// The root file system, for the user lookup (a detached mount will do); without it only numbers can be resolved.
     pub root: Option<BorrowedFd<'a>>,
+    /// Where specs of CDI devices are; a later one counts more.
+    pub cdi_directories: &'a [PathBuf],
 }
 
 /// Default parent of containers' cgroups.
@@ -75,6 +80,8 @@ pub fn build(
     image: Option<&ImageProcessConfig>,
     context: &SpecContext<'_>,
 ) -> Result<Spec> {
+    let (options, hooks) = cdi::expand(options, context.cdi_directories)?;
+    let options = &options;
     let mut spec = defaults::spec(context);
     let default_image = ImageProcessConfig::default();
     let image = image.unwrap_or(&default_image);
@@ -84,6 +91,7 @@ pub fn build(
     security::apply(&mut spec, options)?;
     options::limits(&mut spec, options)?;
     devices::apply(&mut spec, options)?;
+    cdi::apply_hooks(&mut spec, hooks)?;
     user_namespace::apply(&mut spec, options)?;
     Ok(spec)
 }

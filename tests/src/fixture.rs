@@ -67,6 +67,13 @@ pub fn busybox_image() -> anyhow::Result<BuiltImage> {
     Ok(ImageBuilder { process: process(), ..ImageBuilder::new() }.layer(layer).build())
 }
 
+/// The same, said to be for another platform.
+pub fn image_of(platform: &str) -> anyhow::Result<BuiltImage> {
+    let layer = root_layer()?.build(Compression::Gzip)?;
+    let platform = bosun_types::platform::Platform::parse(platform)?;
+    Ok(ImageBuilder { process: process(), platform, ..ImageBuilder::new() }.layer(layer).build())
+}
+
 /// busybox and some layers of data above it, so that a pull has something to show.
 pub fn layered_image(layers: usize, bytes_each: usize) -> anyhow::Result<BuiltImage> {
     let mut image = ImageBuilder { process: process(), ..ImageBuilder::new() }

@@ -53,6 +53,9 @@ pub struct Arguments {
     /// CRIU, for checkpoints: a path, or a name that is looked up in PATH [default: criu].
     #[arg(long)]
     criu_path: Option<String>,
+    /// Directory with CDI specs of devices; repeatable, a later one counts more [default: /etc/cdi, /var/run/cdi].
+    #[arg(long, value_name = "DIRECTORY")]
+    cdi_dir: Vec<PathBuf>,
     /// Something else than serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -90,6 +93,8 @@ pub struct Config {
     pub cgroup_parent: String,
     /// CRIU, for checkpoints: a path, or a name that is looked up in PATH.
     pub criu_path: String,
+    /// Directories with CDI specs of devices; a later one counts more.
+    pub cdi_directories: Vec<PathBuf>,
     /// Score that keeps the daemon from the OOM killer.
     pub oom_score: i32,
     /// The edge.
@@ -250,6 +255,7 @@ impl Default for Config {
             shim: PathBuf::new(),
             cgroup_parent: "/bosun".to_owned(),
             criu_path: "criu".to_owned(),
+            cdi_directories: bosun_runtime::spec::CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
             oom_score: 0,
             rpc: Rpc::default(),
             metrics: Metrics::default(),
@@ -323,6 +329,7 @@ pub fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     set(&mut config.shim, arguments.shim.clone());
     set(&mut config.gc.automatic, arguments.no_automatic_gc.then_some(false));
     set(&mut config.criu_path, arguments.criu_path.clone());
+    set(&mut config.cdi_directories, (!arguments.cdi_dir.is_empty()).then(|| arguments.cdi_dir.clone()));
     check(&config)?;
     Ok(config)
 }

@@ -76,7 +76,10 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         store,
         content,
         snapshotters,
-        host: Arc::new(RealHost::new(config.state.clone(), shim(config)?)?),
+        host: Arc::new(
+            RealHost::new(config.state.clone(), shim(config)?)?
+                .with_cdi_directories(config.cdi_directories.clone()),
+        ),
         registry: Arc::new(RealRegistry::new(config.hosts_directory())?),
         gc: config.gc.options(),
     })

@@ -45,9 +45,6 @@ pub struct SaveImages {
     /// File to write; a directory (a path that ends in /) becomes an OCI layout; `-` is standard output.
     #[arg(short, long, default_value = "-", value_hint = ValueHint::AnyPath)]
     pub output: PathBuf,
-    /// What else the archive is.
-    #[arg(long, value_enum, default_value_t = ArchiveFormat::Oci)]
-    pub format: ArchiveFormat,
     /// Platform to write of an index; repeatable [default: this host's].
     #[arg(long, conflicts_with = "all_platforms")]
     pub platform: Vec<String>,
@@ -60,9 +57,10 @@ pub struct SaveImages {
 }
 
 /// Whose archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 pub enum ArchiveFormat {
     /// An OCI layout.
+    #[default]
     Oci,
     /// That, and what `docker load` reads.
     Docker,

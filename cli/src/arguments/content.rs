@@ -10,7 +10,7 @@ use super::{Fetch, FetchObject, Filter, PushObject};
 /// Look at and change blobs.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun content ls -f 'labels.\"containerd.io/uncompressed\"'\n  bosun content get sha256:… > layer.tar.gz\n  bosun content ingest --expected-digest sha256:… layer-1 layer.tar.gz\n  bosun content label sha256:… keep=yes\n  EDITOR=vi bosun content edit sha256:…"
+    after_help = "EXAMPLES:\n  bosun content ls -f 'labels.\"containerd.io/uncompressed\"'\n  bosun content get sha256:… > layer.tar.gz\n  bosun content ingest --expected-digest sha256:… layer-1 layer.tar.gz\n  bosun content label sha256:… keep=yes\n  EDITOR=vi bosun content edit sha256:…\n  bosun content active\n  bosun content abort layer-2\n  bosun content verify\n  bosun content repair\n  bosun content rm sha256:…"
 )]
 pub struct Content {
     /// What to do.

@@ -7,7 +7,7 @@ use super::Filter;
 /// Keep what you work on.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun leases create --expires 2h build-7\n  bosun --lease build-7 pull registry.local:5000/team/app:1.2\n  bosun leases add build-7 content sha256:…\n  bosun leases add build-7 snapshots/overlayfs web\n  bosun leases resources build-7\n  bosun leases rm --sync build-7\n\nBlobs and snapshots that nothing refers to are collected. A lease keeps what is made or found under it (--lease, BOSUN_LEASE) until it is removed or expires."
+    after_help = "EXAMPLES:\n  bosun leases create --expires 2h build-7\n  bosun --lease build-7 pull registry.local:5000/team/app:1.2\n  bosun leases add build-7 content sha256:…\n  bosun leases add build-7 snapshots/overlayfs web\n  bosun leases resources build-7\n  bosun leases drop build-7 content sha256:…\n  bosun leases rm --sync build-7\n\nBlobs and snapshots that nothing refers to are collected. A lease keeps what is made or found under it (--lease, BOSUN_LEASE) until it is removed or expires."
 )]
 pub struct Leases {
     /// What to do [default: ls].

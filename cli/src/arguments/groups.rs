@@ -7,6 +7,9 @@ use clap::{Args, Subcommand, ValueHint};
 
 /// Containers supervised together.
 #[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun group create shop db web --strategy rest_for_one\n  bosun group start shop\n  bosun group\n  bosun group tree shop\n  bosun group inspect shop\n  bosun group stop shop\n  bosun group rm shop"
+)]
 pub struct Groups {
     /// What to do [default: ls].
     #[command(subcommand)]

@@ -11,7 +11,7 @@ use crate::detach_keys::DetachKeys;
 /// Make and run a container.
 #[derive(Args, Default)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run -d --name api --restart on-failure:5 registry.local:5000/team/api:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --userns-remap 100000:65536 registry.local:5000/library/busybox:latest id\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
+    after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run -d --name api --restart on-failure:5 registry.local:5000/team/api:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --net host -v /etc:/host:ro registry.local:5000/library/busybox:latest ls /host\n  bosun run --rm --gpus all registry.local:5000/library/busybox:latest env\n  bosun run --rm --userns-remap 100000:65536 registry.local:5000/library/busybox:latest id\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
 )]
 pub struct Run {
     /// Image, or root directory with --rootfs.
@@ -76,7 +76,10 @@ pub struct Run {
     /// Snapshotter.
     #[arg(long, env = "BOSUN_SNAPSHOTTER")]
     pub snapshotter: Option<String>,
-    /// Stay in the host's network.
+    /// Network: a namespace of its own with nothing in it, or the host's.
+    #[arg(long, alias = "network", value_enum, default_value = "none")]
+    pub net: Network,
+    /// The same as --net host.
     #[arg(long)]
     pub net_host: bool,
     /// All capabilities, nothing masked, no seccomp filter.
@@ -120,6 +123,16 @@ pub struct Run {
     /// Of the log file: max-size=SIZE [default: 16m], max-file=N [default: 4]; repeatable.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "no_log")]
     pub log_opt: Vec<String>,
+}
+
+/// Whose network.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum Network {
+    /// Its own, empty.
+    #[default]
+    None,
+    /// The host's.
+    Host,
 }
 
 /// What becomes of a running container whose monitor dies.
@@ -288,9 +301,12 @@ pub struct Security {
     /// Limit of each process, NAME=SOFT[:HARD], such as nofile=1024:4096 or core=unlimited; repeatable.
     #[arg(long, value_name = "LIMIT")]
     pub ulimit: Vec<String>,
-    /// Let it use a host device, /dev/x[:/dev/y][:rwm]; repeatable.
+    /// Let it use a host device, /dev/x[:/dev/y][:rwm], or what the host's CDI specs say of VENDOR/CLASS=NAME; repeatable.
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
+    /// GPUs: all, a count, device=0,1, or a CDI name. The same as --device nvidia.com/gpu=…
+    #[arg(long, value_name = "GPUS")]
+    pub gpus: Option<String>,
     /// An empty file system in memory, /path[:options]; repeatable.
     #[arg(long, value_name = "PATH")]
     pub tmpfs: Vec<String>,

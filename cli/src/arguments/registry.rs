@@ -72,6 +72,9 @@ pub struct Push {
 
 /// What to do with transfers.
 #[derive(Subcommand)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun transfers ls\n  bosun transfers follow 7\n  bosun transfers cancel 7"
+)]
 pub enum TransfersCommand {
     /// List those under way, and those that ended lately.
     #[command(alias = "list")]

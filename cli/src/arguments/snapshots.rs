@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueHint};
 /// List and manage snapshots.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun snapshots\n  bosun snapshots tree\n  bosun snapshots usage web\n  bosun snapshots view look sha256:…\n  bosun snapshots mounts /mnt look | sh\n  bosun snapshots diff web\n  bosun snapshots diff web --media-type application/vnd.oci.image.layer.v1.tar -o changes.tar\n  bosun snapshots prepare empty\n  bosun snapshots apply empty sha256:…"
+    after_help = "EXAMPLES:\n  bosun snapshots\n  bosun snapshots tree\n  bosun snapshots usage web\n  bosun snapshots view look sha256:…\n  bosun snapshots mounts /mnt look | sh\n  bosun snapshots diff web\n  bosun snapshots diff web --media-type application/vnd.oci.image.layer.v1.tar -o changes.tar\n  bosun snapshots prepare empty\n  bosun snapshots apply empty sha256:…\n  bosun snapshots commit base empty\n  bosun snapshots info base\n  bosun snapshots label base team=web\n  bosun snapshots rm base"
 )]
 pub struct Snapshots {
     /// What to do [default: ls].

@@ -104,24 +104,30 @@ async fn import(context: &Context, source: &Path, request: ImportRequest) -> any
         Box::new(file.with_context(|| format!("cannot read {}", source.display()))?)
     };
     let mut buffer = vec![0; CHUNK_BYTES];
-    let sent = async {
+    let sent = async move {
         loop {
-            let count = input.read(&mut buffer).await?;
+            let count = input.read(&mut buffer).await.context("cannot read the archive")?;
             if count == 0 {
-                return anyhow::Ok(());
+                return sink.finish().await.map(drop).map_err(anyhow::Error::new);
             }
+            // Dropped before its end, the sink ends the transfer.
             sink.write(bytes::Bytes::copy_from_slice(&buffer[..count])).await?;
         }
     };
-    // A refused archive ends the transfer: its reason is better than our broken pipe.
-    let sent = match sent.await {
-        Ok(()) => sink.finish().await.map(drop).map_err(anyhow::Error::new),
-        Err(error) => Err(error),
-    };
+    let (sent, followed) = tokio::join!(sent, pull::follow(&transfer, context.json));
     if let Some(mut packer) = packer {
         let _ = packer.wait().await;
     }
-    let images = pull::follow(&transfer, context.json).await?;
-    sent?;
+    // A refused archive ends the transfer: its reason is better than our broken pipe. Our own failure shows there as a cancel.
+    let images = match (sent, followed) {
+        (Ok(()), followed) => followed?,
+        (Err(_), Err(refused)) if !is_cancel(&refused) => return Err(refused),
+        (Err(error), _) => return Err(error),
+    };
     pull::show(context, &images, false)
+}
+
+fn is_cancel(error: &anyhow::Error) -> bool {
+    let class = error.downcast_ref::<bosun_types::Error>().map(|error| error.class);
+    class == Some(bosun_types::ErrorClass::Cancelled)
 }

@@ -19,7 +19,7 @@ use bosun_types::task::{ProcessStatus, TaskRequest};
 use bosun_types::{ContainerId, Error, ErrorClass, ImageName};
 
 use super::{attach, foreground, lifecycle};
-use crate::arguments::Run;
+use crate::arguments::{Network, Run};
 use crate::context::{self, Context};
 use crate::output;
 
@@ -254,7 +254,7 @@ fn spec_options(options: &Run) -> anyhow::Result<SpecOptions> {
         mounts,
         read_only_root: options.read_only,
         privileged: options.privileged,
-        host_network: options.net_host,
+        host_network: options.net_host || options.net == Network::Host,
         join_namespaces: join_namespaces(&options.with_ns)?,
         memory_bytes_max: options.memory.as_deref().map(context::bytes).transpose()?,
         cpu_millis: options.cpus.map(cpu_millis).transpose()?,

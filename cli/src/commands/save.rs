@@ -29,7 +29,7 @@ pub async fn save(context: &Context, options: &SaveImages) -> anyhow::Result<()>
             [] => Platforms::Host,
             only => Platforms::Only(only.iter().map(|text| Platform::parse(text)).collect::<Result<_, _>>()?),
         },
-        docker: options.format == ArchiveFormat::Docker,
+        docker: context.archive == ArchiveFormat::Docker,
     };
     let export = context.namespace().transfers().export(request).await?;
     let transfer = export.transfer().clone();

@@ -40,6 +40,7 @@ pub(super) fn value(
         cgroup_parent: CGROUP_PARENT_DEFAULT,
         root_path: "rootfs",
         root: root.map(|it| it.descriptor.as_fd()),
+        cdi_directories: &[],
     };
     let bytes = to_json(&build(options, image, &context)?)?;
     Ok(serde_json::from_slice(&bytes).unwrap())
@@ -69,8 +70,14 @@ fn spc_1_to_8_the_default_spec_is_this() {
 #[test]
 fn the_same_spec_gives_the_same_bytes() {
     let (namespace, id) = (NamespaceName::new("default").unwrap(), ContainerId::new("c").unwrap());
-    let context =
-        SpecContext { namespace: &namespace, id: &id, cgroup_parent: "/", root_path: "rootfs", root: None };
+    let context = SpecContext {
+        namespace: &namespace,
+        id: &id,
+        cgroup_parent: "/",
+        root_path: "rootfs",
+        root: None,
+        cdi_directories: &[],
+    };
     let bytes = || to_json(&build(&run(&["x"]), None, &context).unwrap()).unwrap();
     assert_eq!(bytes(), bytes());
     assert_eq!(cgroup_path("/", &namespace, &id), "/default/c");

@@ -103,6 +103,7 @@ impl World {
             cgroup_parent: &self.cgroup_parent,
             root_path: "rootfs",
             root: Some(std::os::fd::AsFd::as_fd(&root)),
+            cdi_directories: &[],
         };
         let image = ImageProcessConfig {
             user: user.to_owned(),

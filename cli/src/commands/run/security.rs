@@ -11,17 +11,42 @@ use crate::arguments::Security;
 /// Options of a file system in memory unless others are given.
 const TMPFS_OPTIONS: &str = "nosuid,nodev,noexec,mode=1777";
 
+/// Kind of the CDI devices that `--gpus` means.
+const GPU_KIND: &str = "nvidia.com/gpu";
+
 /// Puts them into the options.
 pub fn apply(options: &mut SpecOptions, flags: &Security) -> anyhow::Result<()> {
     options.capabilities_add.clone_from(&flags.cap_add);
     options.capabilities_drop.clone_from(&flags.cap_drop);
     options.devices.clone_from(&flags.device);
+    if let Some(word) = &flags.gpus {
+        options.devices.extend(gpus(word)?);
+    }
     for word in &flags.security_opt {
         security_option(options, word)?;
     }
     options.rlimits = flags.ulimit.iter().map(|word| ulimit(word)).collect::<anyhow::Result<_>>()?;
     options.mounts.extend(flags.tmpfs.iter().map(|word| tmpfs(word)));
     Ok(())
+}
+
+/// CDI names of `--gpus`, as docker has its words.
+fn gpus(word: &str) -> anyhow::Result<Vec<String>> {
+    let named = |name: &str| format!("{GPU_KIND}={name}");
+    let word = word.trim_matches('"');
+    if word == "all" {
+        return Ok(vec![named("all")]);
+    }
+    if let Ok(count) = word.parse::<u32>() {
+        return Ok((0..count).map(|number| named(&number.to_string())).collect());
+    }
+    if let Some(list) = word.strip_prefix("device=") {
+        return Ok(list.split(',').map(named).collect());
+    }
+    if word.contains('/') && word.contains('=') {
+        return Ok(vec![word.to_owned()]);
+    }
+    bail!("--gpus {word:?}: use all, a number, device=0,1, or a CDI name such as nvidia.com/gpu=0")
 }
 
 /// `key=value`; Docker's older `key:value` too.
@@ -91,6 +116,19 @@ fn tmpfs(word: &str) -> Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gpus_are_cdi_devices() {
+        for (word, wanted) in [
+            ("all", &["nvidia.com/gpu=all"][..]),
+            ("2", &["nvidia.com/gpu=0", "nvidia.com/gpu=1"]),
+            ("\"device=0,GPU-1\"", &["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1"]),
+            ("amd.com/gpu=3", &["amd.com/gpu=3"]),
+        ] {
+            assert_eq!(gpus(word).expect(word), wanted);
+        }
+        assert!(gpus("some").is_err() && gpus("").is_err());
+    }
 
     #[test]
     fn limits_with_one_and_two_numbers() {
