@@ -33,21 +33,14 @@ pub fn command(command: Command) -> Command {
     with_completers(command, "")
 }
 
-fn with_completers(mut command: Command, parent: &str) -> Command {
+fn with_completers(command: Command, parent: &str) -> Command {
     let name = command.get_name().to_owned();
-    let ids: Vec<String> = command.get_arguments().map(|arg| arg.get_id().to_string()).collect();
-    for id in ids {
-        if let Some(noun) = noun_of(parent, &name, &id) {
-            command = command.mut_arg(id, |arg| {
-                arg.add(ArgValueCompleter::new(move |typed: &OsStr| candidates(noun, typed)))
-            });
-        }
-    }
-    let children: Vec<String> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
-    for child in children {
-        command = command.mut_subcommand(child, |child| with_completers(child, &name));
-    }
-    command
+    // In place: the order of arguments is their meaning.
+    let command = command.mut_args(|arg| match noun_of(parent, &name, arg.get_id().as_str()) {
+        None => arg,
+        Some(noun) => arg.add(ArgValueCompleter::new(move |typed: &OsStr| candidates(noun, typed))),
+    });
+    command.mut_subcommands(|child| with_completers(child, &name))
 }
 
 /// What an argument takes, by its name and its command's.

@@ -31,8 +31,15 @@ const NOT_RUN: &[(&str, &str)] = &[
 ];
 
 /// What goes on until somebody ends it: it is well when it has begun and did not fail.
-const GOES_ON: &[&str] =
-    &["bosun events", "bosun logs -f", "bosun wait", "bosun attach", "echo reload | bosun attach"];
+const GOES_ON: &[&str] = &[
+    "bosun events",
+    "bosun logs -f",
+    "bosun wait",
+    "bosun attach",
+    "bosun exec -it",
+    "bosun run --rm -it",
+    "echo reload | bosun attach",
+];
 
 /// How long an example may take.
 const DEADLINE: Duration = Duration::from_secs(60);

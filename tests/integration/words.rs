@@ -34,7 +34,7 @@ fn formats_of_lists_and_of_inspect() {
         let printed = good(&world, words);
         assert!(!printed.contains('{') && !printed.contains("CONTAINER"), "{words:?}: {printed}");
     }
-    for (template, wanted) in [("{{.none}}", "container, image"), ("id", "{{.id}}"), ("{{", "}}")] {
+    for (template, wanted) in [("{{.none}}", "container, created_at"), ("id", "{{.id}}"), ("{{", "}}")] {
         let refused = bosun(&world, &["ps", "--format", template]);
         assert_eq!(refused.status.code(), Some(1), "{template}");
         assert!(text(&refused.stderr).contains(wanted), "{template}: {}", text(&refused.stderr));

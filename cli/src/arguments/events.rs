@@ -91,7 +91,7 @@ pub enum CursorsCommand {
         filter: Filter,
     },
     /// Forget cursors.
-    #[command(aliases = ["remove", "delete"])]
+    #[command(aliases = ["remove", "delete"], after_help = "EXAMPLES:\n  bosun events --cursor audit --since 1 --no-follow && bosun events cursors rm audit")]
     Rm {
         /// Which.
         #[arg(required = true)]

@@ -56,7 +56,9 @@ pub fn of_commands() -> Vec<Page> {
         left.extend(commands.iter().map(|name| [path.as_slice(), std::slice::from_ref(name)].concat()));
         let title =
             std::iter::once("bosun").chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
-        let examples = section(&text, "EXAMPLES:").into_iter().map(str::to_owned).collect();
+        // What follows a wide gap explains.
+        let plain = |line: &str| line.split("   ").next().unwrap_or(line).to_owned();
+        let examples = section(&text, "EXAMPLES:").into_iter().map(plain).collect();
         // A noun's first command is what the noun alone does.
         let aliases = match path.as_slice() {
             [noun, list] if list == "ls" => vec![format!("bosun {noun}")],

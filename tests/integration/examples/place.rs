@@ -103,7 +103,7 @@ impl Place {
     }
 
     fn write_files(&self, image: &bosun_storage::image::writer::BuiltImage) {
-        for name in ["app.tar", "archive.tar"] {
+        for name in ["app.tar", "bin/pristine"] {
             let file = std::fs::File::create(self.directory.join(name)).expect("creates");
             image.write_oci_tar(file, Some("test.local/app:1")).expect("writes");
         }
@@ -149,6 +149,10 @@ impl Place {
         let namespace: String =
             title.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '-' }).collect();
         let namespace = namespace.trim_matches('-').to_lowercase();
+        // Examples write over what others read.
+        for name in ["app.tar", "archive.tar"] {
+            std::fs::copy(self.directory.join("bin/pristine"), self.directory.join(name)).expect("copies");
+        }
         good(&self.world, &["-n", &namespace, "load", &self.directory.join("app.tar").to_string_lossy()]);
         runtime().block_on(async {
             let client = self.world.client().await;
@@ -220,10 +224,12 @@ impl Here<'_> {
         let up = self.bosun(&["ps", "-q"]);
         let is_in = |list: &str, name: &str| list.lines().any(|line| line == name);
         for name in CONTAINERS.iter().copied().filter(|name| words.contains(name)) {
-            if is_in(&all, name) && (made.contains(&name) || !is_in(&up, name)) {
+            // A signal of the example before may still be on its way.
+            let is_up = is_in(&up, name) && !example.starts_with("bosun kill");
+            if is_in(&all, name) && (made.contains(&name) || !is_up) {
                 self.bosun(&["rm", "-f", name]);
             }
-            if !made.contains(&name) && !is_in(&up, name) {
+            if !made.contains(&name) && !is_up {
                 self.bosun(&["run", "-d", "-i", "--name", name, IMAGE, "sh", "-c", LIVES]);
                 let name = name.to_owned();
                 wait_until("the container's files", || {
@@ -259,9 +265,14 @@ impl Here<'_> {
         } else if example.contains("layout/") {
             script("test -d layout || { mkdir layout; tar -xf app.tar -C layout; }");
         }
+        if example.contains("content ingest") {
+            // It is not there yet.
+            script(&format!("bosun content rm {}", self.place.blob));
+        }
         if example.contains("content abort layer-2") {
-            // One that ends before it is whole stays.
-            script("echo part | bosun content ingest --expected-size 1000 layer-2");
+            let writer = self.shell("(echo part; sleep 1000) | bosun content ingest layer-2");
+            wait_until("the write to begin", || self.bosun(&["content", "active"]).contains("layer-2"));
+            self.end(writer);
         }
         if example.contains("group create") {
             script("bosun group rm -f shop");
