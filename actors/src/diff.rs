@@ -6,11 +6,13 @@
 //! ```
 //!
 //! Not an actor: each runs as a worker of its own, to its end, whether its client stays or not; rows go through the writers of content and of
-//! snapshots. A crash finds the intent and takes it back: the ingest goes (unless its ref is the caller's), the directory goes.
+//! snapshots. A crash finds the intent and takes it back: the ingest goes (unless its ref is the caller's), the directory goes. A diff is listed
+//! among the transfers, where it can be followed and cancelled.
 //!
 //! DIF-6, mended: an apply unpacks beside what the snapshot has and takes its place when it is whole, so one that fails leaves the snapshot as it
 //! was. Mounts that were asked for before show the old directory: ask again.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bosun_storage::archive::{UnpackOptions, Whiteouts};
@@ -27,12 +29,15 @@ use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::image::LABEL_UNCOMPRESSED;
 use bosun_types::operation::{Intent, OperationRecord};
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
+use bosun_types::transfer::{TransferKind, TransferState};
 use bosun_types::{Error, ErrorClass, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::core::{Core, Shared, SharedSnapshotter, blocking};
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, APPLY_LAYER, Failure, MAKE_LAYER, Operation, Plan};
+use crate::transfers::{self, Progress};
 use crate::writer::write;
 use crate::{content, leases, snapshots};
 
@@ -61,26 +66,31 @@ pub(crate) async fn diff(
         Some(reference) => (reference, true),
         None => (own_reference()?, false),
     };
-    let intent = Intent::MakeLayer {
-        snapshotter: snapshotter.name().to_owned(),
-        key: request.right.clone(),
-        reference: reference.clone(),
-        keep,
-    };
-    let operation = open(core, namespace, intent).await?;
-    let make = MakeLayer {
-        core: core.clone(),
-        namespace: namespace.clone(),
-        lease,
-        snapshotter: Arc::clone(snapshotter),
-        trees: Trees { left, right },
-        compression,
-        reference,
-        keep,
-        made: Mutex::default(),
-    };
-    to_its_end(core, async move {
-        perform(&make.core, &operation, &make, async { make.record(&request, &operation).await }).await
+    let (core, namespace, snapshotter) = (core.clone(), namespace.clone(), Arc::clone(snapshotter));
+    to_its_end(&core.clone(), async move {
+        let subject = format!("{}/{}", snapshotter.name(), request.right);
+        let (progress, cancel) = transfers::follow(&core, &namespace, TransferKind::Diff, &subject)?;
+        let trees = Trees { left, right };
+        let made = Mutex::default();
+        let make = MakeLayer {
+            core,
+            namespace,
+            lease,
+            snapshotter,
+            trees,
+            compression,
+            reference,
+            keep,
+            progress,
+            cancel,
+            made,
+        };
+        let result = make.run(&request).await;
+        make.progress.end(match &result {
+            Ok(_) => TransferState::Done(Vec::new()),
+            Err(error) => TransferState::Failed(error.clone()),
+        });
+        result
     })
     .await
 }
@@ -239,11 +249,12 @@ impl Trees {
         snapshotter: &SharedSnapshotter,
         compression: Compression,
         ingest: &mut Ingest,
+        progress: &dyn Fn(u64) -> io::Result<()>,
     ) -> Result<Compared> {
         ingest.restart()?;
         if snapshotter.supports_independent_layers() && self.is_child() {
             let upper = Source::overlay(&snapshotter.layer_root(self.right.directory))?;
-            match compare_into(upper, compression, ingest, &|_| Ok(())) {
+            match compare_into(upper, compression, ingest, progress) {
                 Err(CompareError::Partial { path, attribute }) => {
                     tracing::info!(path, attribute, "the writable directory is not the whole difference");
                 }
@@ -252,7 +263,7 @@ impl Trees {
             ingest.restart()?;
         }
         let source = self.mounted(core, snapshotter)?;
-        Ok(compare_into(source, compression, ingest, &|_| Ok(()))?)
+        Ok(compare_into(source, compression, ingest, progress)?)
     }
 
     /// Both as they are seen when mounted.
@@ -276,12 +287,25 @@ struct MakeLayer {
     compression: Compression,
     reference: String,
     keep: bool,
+    progress: Progress,
+    cancel: CancellationToken,
     made: Mutex<Option<(Ingest, Compared)>>,
 }
 
 impl MakeLayer {
     fn take(&self) -> Option<(Ingest, Compared)> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn run(&self, request: &DiffRequest) -> Result<LayerDiff> {
+        let intent = Intent::MakeLayer {
+            snapshotter: self.snapshotter.name().to_owned(),
+            key: request.right.clone(),
+            reference: self.reference.clone(),
+            keep: self.keep,
+        };
+        let operation = open(&self.core, &self.namespace, intent).await?;
+        perform(&self.core, &operation, self, async { self.record(request, &operation).await }).await
     }
 
     async fn write_layer(&self) -> Result<()> {
@@ -291,12 +315,21 @@ impl MakeLayer {
             (self.core.clone(), self.namespace.clone(), self.reference.clone());
         let (snapshotter, trees, compression) =
             (Arc::clone(&self.snapshotter), self.trees.clone(), self.compression);
+        let (progress, cancel) = (self.progress.clone(), self.cancel.clone());
         let made = blocking(move || {
             let mut ingest = core.content.begin(&namespace, &reference, 0, None)?;
-            let compared = trees.write_difference(&core, &snapshotter, compression, &mut ingest)?;
+            let passed = |bytes| {
+                progress.passed(bytes);
+                if cancel.is_cancelled() { Err(io::Error::other("cancelled")) } else { Ok(()) }
+            };
+            let compared = trees.write_difference(&core, &snapshotter, compression, &mut ingest, &passed)?;
             Ok((ingest, compared))
         })
-        .await?;
+        .await;
+        let made = match made {
+            Err(_) if self.cancel.is_cancelled() => Err(Error::cancelled("the diff was cancelled")),
+            made => made,
+        }?;
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
         Ok(())
     }

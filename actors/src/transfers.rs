@@ -50,6 +50,7 @@ pub(crate) use documents::Documents;
 pub(crate) use import::local_documents;
 pub(crate) use layers::{Work, unpack_again};
 pub(crate) use logged::resume;
+pub(crate) use progress::Progress;
 pub(crate) use secrets::sweep as sweep_secrets;
 pub(crate) use source::repositories;
 
@@ -130,6 +131,7 @@ impl Running {
             kind,
             subject: subject.to_owned(),
             parts: Vec::new(),
+            bytes: 0,
             state: TransferState::Running,
         };
         let (sender, progress) = watch::channel(start);
@@ -142,6 +144,19 @@ impl Running {
             entries.remove(id);
         }
         Ok(Added::New(handle, exact))
+    }
+}
+
+/// Lists what is no transfer among the transfers, so that it can be followed and cancelled like one.
+pub(crate) fn follow(
+    core: &Shared,
+    namespace: &NamespaceName,
+    kind: TransferKind,
+    subject: &str,
+) -> Result<(Progress, CancellationToken)> {
+    match core.transfers.add(core.store.next_transfer(), namespace, kind, subject, None)? {
+        Added::New(handle, progress) => Ok((progress, handle.cancel)),
+        Added::Joined(_) => Err(Error::internal("nothing was asked that could be joined")),
     }
 }
 

@@ -96,6 +96,8 @@ enum TransferKind {
   pushObject @3;
   importArchive @4;
   exportArchive @5;
+  diff @6;
+  # No transfer, but followed and cancelled like one.
 }
 
 struct ImportRequest {
@@ -147,4 +149,6 @@ struct TransferProgress {
     failed @5 :Common.Error;
   }
   kind @6 :TransferKind;
+  bytes @7 :UInt64;
+  # Of what is not in parts: read out of its archive by an import, uncompressed; of files compared by a diff.
 }

@@ -6,10 +6,12 @@
 //! A file is mended by renaming the fresh one over it: whoever opens it finds the old one or the new one, and a container that runs on the layer
 //! keeps its mount. Repeated after a crash, it does what is left.
 
-use std::ffi::CString;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _, SeekFrom};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -17,16 +19,17 @@ use bosun_types::ErrorClass;
 use bosun_types::error::{chain, class_of_io};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
-use nix::unistd::{Gid, Uid, fchownat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat, linkat};
 
 use crate::archive::path::{c_string, shown};
 use crate::archive::reader::{Kind, TarReader};
-use crate::archive::root::{Root, file_type};
+use crate::archive::root::{Root, file_type, open_child_directory};
 use crate::archive::whiteout::PREFIX;
 use crate::archive::{ArchiveError, Limits, tree};
 use crate::compare::{self, CompareError, Source};
 use crate::compression::Compression;
+use crate::snapshotter::copy_one;
 
 /// What scrubbing fails at.
 #[derive(Debug, thiserror::Error)]
@@ -169,12 +172,19 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 struct Pair {
     fresh: Root,
     actual: Root,
+    /// Where in the actual tree files were copied to, by device and inode of the fresh one.
+    copied: RefCell<HashMap<(u64, u64), Vec<u8>>>,
 }
+
+/// Directory of the actual tree in which copies come to be.
+const MENDING: &CStr = c".bosun-mending";
+/// Directory in that one, for files of several names; no file of a layer is called so.
+const LINKS: &CStr = c".bosun-mending-links";
 
 impl Pair {
     fn open(fresh: &Path, actual: &Path) -> Result<Self> {
         let open = |path: &Path| Root::open(path).map_err(io_at("open", path.as_os_str().as_encoded_bytes()));
-        Ok(Self { fresh: open(fresh)?, actual: open(actual)? })
+        Ok(Self { fresh: open(fresh)?, actual: open(actual)?, copied: RefCell::default() })
     }
 
     /// The directory that holds a name, if it is there.
@@ -214,7 +224,45 @@ impl Pair {
         }
         let (from, to) = (self.parent(&self.fresh, path)?, self.parent(&self.actual, path)?);
         let (Some((from, name)), Some((to, _))) = (from, to) else { return Ok(()) };
-        renameat(&from, name.as_c_str(), &to, name.as_c_str()).map_err(io_at("replace", path))
+        match renameat(&from, name.as_c_str(), &to, name.as_c_str()) {
+            // Subvolumes of btrfs are file systems to the kernel.
+            Err(Errno::EXDEV) => self.copy(&fresh, (from.as_fd(), to.as_fd()), &name, path),
+            other => other.map_err(io_at("replace", path)),
+        }
+    }
+
+    /// Copies one into the actual tree, then renames it to its place. What a crash leaves is extra for the next scrub.
+    fn copy(
+        &self,
+        fresh: &libc::stat,
+        (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
+        name: &CStr,
+        path: &[u8],
+    ) -> Result<()> {
+        let failed = |error: io::Error| io_at("copy", path)(error);
+        let root = self.actual.as_fd();
+        tree::remove(root, MENDING).map_err(io_at("remove", MENDING.to_bytes()))?;
+        let directory = |parent: BorrowedFd<'_>, name: &CStr| -> io::Result<OwnedFd> {
+            mkdirat(parent, name, Mode::S_IRWXU)?;
+            Ok(open_child_directory(parent, &name.to_owned())?)
+        };
+        let mending = directory(root, MENDING).map_err(failed)?;
+        let key = (fresh.st_dev, fresh.st_ino);
+        // Another name of a file that came before is a name of that.
+        let first = self.copied.borrow().get(&key).cloned().filter(|_| fresh.st_nlink > 1);
+        match first.map(|first| self.parent(&self.actual, &first)).transpose()?.flatten() {
+            Some((parent, first)) => {
+                linkat(&parent, first.as_c_str(), &mending, name, AtFlags::empty())
+                    .map_err(|errno| failed(errno.into()))?;
+            }
+            None => {
+                let links = directory(mending.as_fd(), LINKS).map_err(failed)?;
+                copy_one(from, name, mending.as_fd(), links).map_err(failed)?;
+                self.copied.borrow_mut().insert(key, path.to_vec());
+            }
+        }
+        renameat(&mending, name, to, name).map_err(io_at("replace", path))?;
+        tree::remove(root, MENDING).map_err(io_at("remove", MENDING.to_bytes()))
     }
 
     fn set_metadata(&self, path: &[u8]) -> Result<()> {
@@ -289,6 +337,22 @@ mod tests {
     #[test]
     fn everything_that_can_be_wrong_is_told_and_mended() {
         let (_home, fresh, actual) = pair();
+        told_and_mended(&fresh, &actual);
+    }
+
+    #[test]
+    fn what_cannot_be_renamed_from_another_file_system_is_copied() {
+        let (_home, _, actual) = pair();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let fresh = memory.path().join("fresh");
+        tree(&fresh);
+        assert_ne!(fs::metadata(&fresh).unwrap().dev(), fs::metadata(&actual).unwrap().dev());
+        fs::create_dir(actual.join(".bosun-mending")).unwrap();
+        fs::write(actual.join(".bosun-mending/tool"), "of a crash").unwrap();
+        told_and_mended(&fresh, &actual);
+    }
+
+    fn told_and_mended(fresh: &Path, actual: &Path) {
         let flipped = File::options().append(true).open(actual.join("bin/tool")).unwrap();
         fs::write(actual.join("bin/tool"), "onE").unwrap();
         flipped.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -298,7 +362,8 @@ mod tests {
         fs::create_dir(actual.join("bin/alien")).unwrap();
         fs::write(actual.join("bin/alien/file"), "").unwrap();
         fs::set_permissions(actual.join("bin"), fs::Permissions::from_mode(0o700)).unwrap();
-        let mut told = words(&fresh, &actual);
+        let mut told = words(fresh, actual);
+        told.retain(|told| !told.contains("mending"));
         told.sort();
         assert_eq!(
             told,
@@ -312,10 +377,10 @@ mod tests {
                 "/bin/tool differs",
             ]
         );
-        let found = differences(&fresh, &actual).unwrap();
-        mend(&fresh, &actual, &found).unwrap();
+        let found = differences(fresh, actual).unwrap();
+        mend(fresh, actual, &found).unwrap();
         let (_other, again, _) = pair();
-        assert_eq!(words(&again, &actual), Vec::<String>::new());
+        assert_eq!(words(&again, actual), Vec::<String>::new());
         assert_eq!(fs::read_to_string(actual.join("bin/tool")).unwrap(), "one");
         let inode = |name: &str| fs::metadata(actual.join(name)).unwrap().ino();
         assert_eq!(inode("bin/tool"), inode("bin/other"), "still one file");

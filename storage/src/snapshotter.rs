@@ -19,6 +19,7 @@ mod overlay;
 mod place;
 
 pub use btrfs::Btrfs;
+pub(crate) use copy::copy_one;
 pub use native::Native;
 pub use overlay::Overlay;
 

@@ -77,7 +77,7 @@ fn a_layer_archive_never_panics_never_leaves_its_root_and_what_it_makes_can_be_a
         .whiteout("gone")
         .opaque("d");
     let inputs = vec![layer.build(Compression::None).expect("a layer").bytes];
-    let target = Target { name: "tar", inputs, words: TAR_WORDS, mend: mend_checksums };
+    let target = Target { name: "tar", inputs, words: TAR_WORDS, mend: mend_checksums, change: None };
     let mut removes = false;
     target.run(|input| {
         let world = folder();
@@ -124,7 +124,8 @@ fn an_image_archive_leaves_no_ingest_and_what_came_in_goes_out_and_in_again() {
         "{}",
         "[]",
     ];
-    let target = Target { name: "image", inputs: vec![oci, docker], words, mend: mend_checksums };
+    let target =
+        Target { name: "image", inputs: vec![oci, docker], words, mend: mend_checksums, change: None };
     let namespace = NamespaceName::default_name();
     target.run(|input| {
         let (world, other) = (folder(), folder());
@@ -170,7 +171,7 @@ fn a_compressed_stream_gives_what_it_may_and_no_more() {
         compressor.finish().expect("ends").0
     });
     let words = &["\x1f\u{8b}", "(\u{b5}/\u{fd}"];
-    let target = Target { name: "stream", inputs: inputs.to_vec(), words, mend: as_it_is };
+    let target = Target { name: "stream", inputs: inputs.to_vec(), words, mend: as_it_is, change: None };
     let limits = CompressionLimits { ratio_free_bytes: 1 << 20, ..CompressionLimits::default() };
     target.run(|input| {
         let Ok(mut decompressor) = Decompressor::new(input, limits) else { return };

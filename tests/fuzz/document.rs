@@ -33,7 +33,7 @@ const WORDS: &[&str] = &[
 
 #[test]
 fn a_document_is_one_thing_or_refused() {
-    let target = Target { name: "document", inputs: Vec::new(), words: WORDS, mend: as_it_is };
+    let target = Target { name: "document", inputs: Vec::new(), words: WORDS, mend: as_it_is, change: None };
     let kinds =
         ["", media_type::OCI_MANIFEST, media_type::OCI_INDEX, media_type::DOCKER_MANIFEST, "text/plain"];
     let host = Platform::host();

@@ -50,13 +50,16 @@ pub struct Target<'a> {
     pub words: &'a [&'a str],
     /// Mends what a reader checks first, such as checksums, so that the changes behind it are seen.
     pub mend: fn(&mut [u8]),
+    /// A change that knows what the input is made of; one in two is by it.
+    pub change: Option<fn(&mut Vec<u8>, &mut Random)>,
 }
 
 /// splitmix64.
 pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -65,7 +68,7 @@ impl Random {
     }
 
     /// Below `limit`, or 0.
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % (limit.max(1) as u64)).expect("fits")
     }
 }
@@ -112,7 +115,10 @@ impl Target<'_> {
     fn mutated(&self, random: &mut Random) -> Vec<u8> {
         let mut input = self.inputs[random.below(self.inputs.len())].clone();
         for _ in 0..=random.next() % CHANGES_MAX {
-            self.change(&mut input, random);
+            match self.change {
+                Some(change) if random.below(2) == 0 => change(&mut input, random),
+                _ => self.change_bytes(&mut input, random),
+            }
         }
         input.truncate(INPUT_BYTES_MAX);
         // Now and then what is checked first stays wrong.
@@ -122,7 +128,7 @@ impl Target<'_> {
         input
     }
 
-    fn change(&self, input: &mut Vec<u8>, random: &mut Random) {
+    fn change_bytes(&self, input: &mut Vec<u8>, random: &mut Random) {
         let at = random.below(input.len() + 1);
         let length = random.below(input.len() - at + 1).min(1 + random.below(600));
         match random.below(9) {

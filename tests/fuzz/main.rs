@@ -7,4 +7,5 @@
 mod archive;
 mod document;
 mod engine;
+mod rpc;
 mod word;

@@ -36,7 +36,7 @@ fn a_word_that_is_accepted_is_read_again_as_the_same() {
         "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     ];
     let inputs = inputs.iter().map(|text| text.as_bytes().to_vec()).collect();
-    let target = Target { name: "word", inputs, words: WORDS, mend: as_it_is };
+    let target = Target { name: "word", inputs, words: WORDS, mend: as_it_is, change: None };
     target.run(|input| {
         let text = String::from_utf8_lossy(input);
         if let Ok(reference) = Reference::parse(&text) {

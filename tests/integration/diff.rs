@@ -6,11 +6,11 @@ use bosun_client::Client;
 use bosun_storage::compression::Compression;
 use bosun_storage::image::writer::LayerBuilder;
 use bosun_tests::client::{IMAGE, import, logged, namespace, shell};
-use bosun_tests::world::{Daemon, World};
+use bosun_tests::world::{Daemon, World, eventually};
 use bosun_types::content::Descriptor;
 use bosun_types::diff::DiffRequest;
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind};
-use bosun_types::transfer::ImportRequest;
+use bosun_types::transfer::{ImportRequest, TransferKind, TransferState};
 use bosun_types::{ContainerId, Digest, ErrorClass, Labels, SnapshotKey};
 use bytes::Bytes;
 
@@ -234,6 +234,38 @@ async fn dif_3_a_failed_diff_leaves_no_ingest_unless_its_ref_was_given() {
     snapshots.diff(given).await.expect_err("the same");
     let left = namespace(&client).content().statuses().await.expect("lists");
     assert_eq!(left.iter().map(|status| status.reference.as_str()).collect::<Vec<_>>(), ["mine"]);
+    assert!(client.operations().await.expect("lists").is_empty());
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_is_listed_followed_and_cancelled_like_a_transfer() {
+    let (world, _daemon, client) = started().await;
+    // Takes long to read and no disk.
+    changed(&client, "big", SNAPSHOTTER_DEFAULT, "truncate -s 100G /hole").await;
+    let before = namespace(&client).content().list().await.expect("lists").len();
+    let diff = tokio::spawn({
+        let snapshots = namespace(&client).default_snapshots();
+        async move { snapshots.diff(request("big", "")).await }
+    });
+    let transfers = namespace(&client).transfers();
+    let listed = || async {
+        let all = transfers.list().await.expect("lists");
+        all.into_iter().find(|it| it.kind == TransferKind::Diff)
+    };
+    eventually("the diff to be under way", || async {
+        assert!(!diff.is_finished(), "{:?}", transfers.list().await);
+        listed().await.is_some_and(|it| it.bytes > 1 << 20)
+    })
+    .await;
+    let found = listed().await.expect("is there");
+    assert_eq!((found.subject.as_str(), &found.state), ("overlayfs/big", &TransferState::Running));
+    transfers.get(found.id).cancel().await.expect("cancels");
+    let error = diff.await.expect("ends").expect_err("was cancelled");
+    assert_eq!(error.class, ErrorClass::Cancelled, "{error}");
+    assert!(matches!(listed().await.expect("is there").state, TransferState::Failed(_)));
+    assert!(namespace(&client).content().statuses().await.expect("lists").is_empty());
+    assert_eq!(namespace(&client).content().list().await.expect("lists").len(), before);
     assert!(client.operations().await.expect("lists").is_empty());
     world.check(&client).await;
 }

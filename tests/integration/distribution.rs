@@ -226,6 +226,36 @@ pub(crate) fn offer(server: &FaultyRegistry, image: &BuiltImage, tag: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_limits_the_rate_is_waited_for_and_one_that_always_does_is_told() {
+    let world = World::new();
+    let server = FaultyRegistry::start().await.expect("listens");
+    let _daemon = world.start();
+    let client = world.client().await;
+    let image = fixture::layered_image(1, 100_000).expect("an image");
+    offer(&server, &image, "1");
+    let reference: Reference = format!("{}/team/app:1", server.host()).parse().expect("good");
+    let transfers = namespace(&client).transfers();
+    // A document, a layer, the layer again, and what looks like a restart of the registry.
+    for (part, fault) in [
+        ("/manifests/", Fault::Status(429, Some(1))),
+        ("/blobs/", Fault::Status(429, Some(1))),
+        ("/blobs/", Fault::Status(503, None)),
+        ("/blobs/", Fault::CutAt(5000)),
+    ] {
+        server.fault(part, 1, fault);
+    }
+    let begin = std::time::Instant::now();
+    done(transfers.pull(pull(reference.clone())).await).await.expect("pulls in the end");
+    assert!(begin.elapsed() >= std::time::Duration::from_secs(1), "Retry-After is kept to");
+    namespace(&client).images().delete_sync(reference.image_name().expect("good")).await.expect("deletes");
+    server.fault("/manifests/", usize::MAX, Fault::Status(429, Some(0)));
+    let error = done(transfers.pull(pull(reference)).await).await.expect_err("for ever");
+    assert_eq!(error.class, ErrorClass::Unavailable, "{error}");
+    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("limits the rate")), "{error:?}");
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rem_15_schema_1_is_refused_or_converted_and_runs() {
     let world = World::new();
     let server = FaultyRegistry::start().await.expect("listens");

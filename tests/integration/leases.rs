@@ -4,6 +4,8 @@ use bosun_client::{Client, Namespace};
 use bosun_tests::client::{IMAGE, import, logged, namespace, shell};
 use bosun_tests::world::{World, eventually};
 use bosun_types::lease::LeaseResource;
+use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::transfer::ImportRequest;
 use bosun_types::{ContainerId, Digest, ErrorClass, ImageName, Labels};
 use bytes::Bytes;
 
@@ -149,4 +151,45 @@ async fn the_words_of_leases_and_garbage() {
     good(&world, &["leases", "rm", "--sync", "build-7"]);
     assert_eq!(good(&world, &["--json", "leases"]), "[]");
     good(&world, &["namespaces", "rm", "default"]);
+}
+
+/// GC-10: the bytes of an import have no rows until it is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_10_collections_in_the_middle_of_an_import_take_nothing_of_it() {
+    let world = World::new();
+    let _daemon = world.start();
+    let client = world.client().await;
+    let blobs = world.places().root.join("content/blobs/sha256");
+    let files = || std::fs::read_dir(&blobs).map_or(0, Iterator::count);
+    let mut archive = Vec::new();
+    let image = bosun_tests::fixture::layered_image(3, 2_000_000).expect("an image");
+    image.write_oci_tar(&mut archive, Some(IMAGE)).expect("an archive");
+    let name = ImageName::new(IMAGE).expect("good");
+    for is_leased in [false, true] {
+        let lease = namespace(&client).leases().create(None, Labels::new()).await.expect("creates");
+        let space =
+            if is_leased { namespace(&client).with_lease(lease.id.clone()) } else { namespace(&client) };
+        let request =
+            ImportRequest { unpack: Some(SNAPSHOTTER_DEFAULT.to_owned()), ..ImportRequest::default() };
+        let mut import = space.transfers().import(request).await.expect("begins");
+        let (most, rest) = archive.split_at(archive.len() * 9 / 10);
+        import.write(Bytes::copy_from_slice(most)).await.expect("writes");
+        eventually("blobs to be written", || async { files() > 1 }).await;
+        let progress = import.transfer().progress().await.expect("is known");
+        assert!(progress.bytes > 0, "how far it has read: {progress:?}");
+        for _ in 0..2 {
+            collect(&client).await;
+        }
+        assert!(files() > 1, "they have no rows, and are wanted");
+        import.write(Bytes::copy_from_slice(rest)).await.expect("writes");
+        import.finish().await.expect("ends").wait().await.expect("imports");
+        collect(&client).await;
+        assert_eq!(good(&world, &["run", "--rm", IMAGE, "echo", "whole"]), "whole");
+        namespace(&client).images().delete_sync(name.clone()).await.expect("deletes");
+        let kept = namespace(&client).content().list().await.expect("lists");
+        assert_eq!(!kept.is_empty(), is_leased, "{kept:?}");
+        namespace(&client).leases().delete_sync(lease.id).await.expect("deletes");
+        assert_eq!(namespace(&client).content().list().await.expect("lists"), []);
+    }
+    world.check(&client).await;
 }

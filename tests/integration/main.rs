@@ -20,6 +20,7 @@ mod filters;
 mod foreign;
 mod groups;
 mod hosts;
+mod interop;
 mod leases;
 mod nouns;
 mod parity;

@@ -3,11 +3,13 @@
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bosun_client::Snapshots;
 use bosun_tests::client::{logged, namespace, shell};
+use bosun_tests::disk::Disk;
 use bosun_tests::fixture;
 use bosun_tests::registry::Registry;
 use bosun_tests::world::World;
-use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, SnapshotRecord};
 use bosun_types::spec::ContainerRequest;
 use bosun_types::transfer::PullRequest;
 use bosun_types::{ContainerId, ErrorClass};
@@ -25,13 +27,30 @@ fn flip(path: &Path) {
     assert_eq!(std::fs::metadata(path).expect("is there").size(), before.size());
 }
 
-fn layer_file(world: &World, directory: u64, name: &str) -> PathBuf {
-    world.places().root.join(format!("snapshots/overlayfs/{directory}/fs/{name}"))
+fn layer_file(world: &World, layer: &SnapshotRecord, name: &str) -> PathBuf {
+    let (snapshotter, directory) = (&layer.snapshotter, layer.directory);
+    world.places().root.join(format!("snapshots/{snapshotter}/{directory}/fs/{name}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_byte_is_found_and_mended_in_a_blob_and_in_a_layer() {
+    found_and_mended(&World::new(), SNAPSHOTTER_DEFAULT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_layers_are_copies() {
+    found_and_mended(&World::new(), "native").await;
+}
+
+/// A fresh unpack is a subvolume of its own there: nothing can be renamed out of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_layers_are_subvolumes() {
     let world = World::new();
+    let _disk = Disk::mount(&world.path("btrfs.img"), &world.places().root.join("snapshots/btrfs"));
+    found_and_mended(&world, "btrfs").await;
+}
+
+async fn found_and_mended(world: &World, snapshotter: &str) {
     let home = tempfile::tempdir().expect("a folder");
     let registry = Registry::start(home.path());
     let reference = registry.reference("scrub/app:1");
@@ -40,10 +59,12 @@ async fn a_flipped_byte_is_found_and_mended_in_a_blob_and_in_a_layer() {
     let _daemon = world.start();
     let client = world.client().await;
     let space = namespace(&client);
-    let request = PullRequest::new(reference.clone(), SNAPSHOTTER_DEFAULT);
+    let request = PullRequest::new(reference.clone(), snapshotter);
     space.transfers().pull(request).await.expect("begins").wait().await.expect("pulls");
     let name = reference.image_name().expect("good");
-    let request = ContainerRequest { image: Some(name), ..shell("runs", "sleep 1000") };
+    let snapshots = space.snapshots(snapshotter);
+    let snapshotter = Some(snapshotter.to_owned());
+    let request = ContainerRequest { image: Some(name), snapshotter, ..shell("runs", "sleep 1000") };
     space.containers().create(request).await.expect("creates");
     let task = space
         .container(ContainerId::new("runs").expect("good"))
@@ -71,16 +92,27 @@ async fn a_flipped_byte_is_found_and_mended_in_a_blob_and_in_a_layer() {
         "one that is not there at all"
     );
 
-    let snapshots = space.default_snapshots();
+    damaged_and_mended(world, &snapshots).await;
+    let active = snapshots.verify("runs".parse().expect("good"), false).await.expect_err("it may change");
+    assert_eq!(active.class, ErrorClass::FailedPrecondition);
+    task.kill(9, true).await.expect("kills");
+    task.wait().await.expect("it ran all the time");
+    world.check(&client).await;
+}
+
+/// One file of a layer, and one that is not of it.
+async fn damaged_and_mended(world: &World, snapshots: &Snapshots) {
     let layers = snapshots.list().await.expect("lists");
-    let layer = layers
-        .iter()
-        .find(|layer| layer_file(&world, layer.directory, "data/0").exists())
-        .expect("the layer of data");
-    let file = layer_file(&world, layer.directory, "data/0");
+    let has_data = |layer: &SnapshotRecord| layer_file(world, layer, "data/0").exists();
+    let parent_of =
+        |layer: &SnapshotRecord| layers.iter().find(|other| Some(&other.key) == layer.parent.as_ref());
+    let is_first = |layer: &&SnapshotRecord| has_data(layer) && !parent_of(layer).is_some_and(has_data);
+    let mut committed = layers.iter().filter(|layer| layer.kind == SnapshotKind::Committed);
+    let layer = committed.find(is_first).expect("the layer of data");
+    let file = layer_file(world, layer, "data/0");
     let sound = std::fs::read(&file).expect("reads");
     flip(&file);
-    std::fs::write(layer_file(&world, layer.directory, "data/alien"), "").expect("writes");
+    std::fs::write(layer_file(world, layer, "data/alien"), "").expect("writes");
     let finding = snapshots.verify(layer.key.clone(), false).await.expect("looks");
     assert_eq!(finding.damage, ["/data/0 differs", "/data/alien is not of the layer"]);
     let verify = world.bosun(&["content", "verify"]).output().expect("runs");
@@ -90,10 +122,4 @@ async fn a_flipped_byte_is_found_and_mended_in_a_blob_and_in_a_layer() {
     assert!(repair.status.success() && told.ends_with("1 damaged, 1 repaired\n"), "{told}");
     assert_eq!(std::fs::read(&file).expect("reads"), sound);
     assert!(snapshots.verify(layer.key.clone(), false).await.expect("looks").damage.is_empty());
-
-    let active = snapshots.verify("runs".parse().expect("good"), false).await.expect_err("it may change");
-    assert_eq!(active.class, ErrorClass::FailedPrecondition);
-    task.kill(9, true).await.expect("kills");
-    task.wait().await.expect("it ran all the time");
-    world.check(&client).await;
 }

@@ -96,7 +96,8 @@ async fn read(work: &Work, request: &ImportRequest, bytes: mpsc::Receiver<Bytes>
     let (work, base_name) = (work.clone(), request.base_name.clone());
     blocking(move || {
         let known = |digest: &Digest| content::get(&work.core, &work.namespace, digest).is_ok();
-        let options = ImportOptions { base_name: base_name.as_deref(), known: &known, progress: &|_| () };
+        let progress = |bytes| work.progress.passed(bytes);
+        let options = ImportOptions { base_name: base_name.as_deref(), known: &known, progress: &progress };
         Ok(read_archive(ChannelReader::new(receiver), &work.core.content, &work.namespace, &options)?)
     })
     .await

@@ -34,6 +34,7 @@ impl Progress {
             kind: TransferKind::Import,
             subject: String::new(),
             parts: Vec::new(),
+            bytes: 0,
             state: TransferState::Running,
         };
         Self::new(watch::channel(start).0)
@@ -69,6 +70,11 @@ impl Progress {
             }
         });
         Part { progress: self.clone(), key }
+    }
+
+    /// Bytes of what is in no part.
+    pub(crate) fn passed(&self, bytes: u64) {
+        self.change(false, |progress| progress.bytes = bytes);
     }
 
     /// The end.

@@ -41,8 +41,8 @@ fn list(context: &Context, transfers: &[TransferProgress]) -> anyhow::Result<()>
             };
             let sum =
                 |of: fn(&bosun_types::transfer::PartProgress) -> u64| transfer.parts.iter().map(of).sum();
-            let bytes =
-                format!("{} / {}", output::size(sum(|it| it.offset)), output::size(sum(|it| it.total)));
+            let done = sum(|it| it.offset) + transfer.bytes;
+            let bytes = format!("{} / {}", output::size(done), output::size(sum(|it| it.total)));
             vec![transfer.id.to_string(), transfer.kind.to_string(), bytes, transfer.subject.clone(), state]
         })
         .collect();

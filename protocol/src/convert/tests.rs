@@ -542,6 +542,7 @@ fn transfers_round_trip() {
             kind: TransferKind::PushObject,
             subject: "r.io/a:1".into(),
             parts: parts.to_vec(),
+            bytes: 5,
             state,
         });
     }

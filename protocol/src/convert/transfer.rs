@@ -31,6 +31,7 @@ fn kind_to_wire(kind: TransferKind) -> wire::TransferKind {
         TransferKind::PushObject => wire::TransferKind::PushObject,
         TransferKind::Import => wire::TransferKind::ImportArchive,
         TransferKind::Export => wire::TransferKind::ExportArchive,
+        TransferKind::Diff => wire::TransferKind::Diff,
     }
 }
 
@@ -42,6 +43,7 @@ const fn kind_from_wire(kind: wire::TransferKind) -> TransferKind {
         wire::TransferKind::PushObject => TransferKind::PushObject,
         wire::TransferKind::ImportArchive => TransferKind::Import,
         wire::TransferKind::ExportArchive => TransferKind::Export,
+        wire::TransferKind::Diff => TransferKind::Diff,
     }
 }
 
@@ -240,6 +242,7 @@ impl Wire for TransferProgress {
         to.set_id(self.id);
         to.set_kind(kind_to_wire(self.kind));
         to.set_subject(self.subject.as_str());
+        to.set_bytes(self.bytes);
         write_list(&self.parts, to.reborrow().init_parts(length(&self.parts)));
         let mut state = to.init_state();
         match &self.state {
@@ -261,6 +264,7 @@ impl Wire for TransferProgress {
             kind: kind_from_wire(from.get_kind().sound()?),
             subject: read_text(from.get_subject())?,
             parts: read_list(from.get_parts())?,
+            bytes: from.get_bytes(),
             state,
         })
     }

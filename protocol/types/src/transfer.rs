@@ -162,6 +162,8 @@ pub enum TransferKind {
     Import,
     /// Into an archive.
     Export,
+    /// No transfer, but followed and cancelled like one: a snapshot's changes become a layer.
+    Diff,
 }
 
 impl std::fmt::Display for TransferKind {
@@ -173,6 +175,7 @@ impl std::fmt::Display for TransferKind {
             Self::PushObject => "push-object",
             Self::Import => "import",
             Self::Export => "export",
+            Self::Diff => "diff",
         })
     }
 }
@@ -203,6 +206,8 @@ pub struct TransferProgress {
     pub subject: String,
     /// Each part, in the order of the manifest.
     pub parts: Vec<PartProgress>,
+    /// Bytes of what is not in parts: read out of its archive by an import, uncompressed; of files compared by a diff. Else 0.
+    pub bytes: u64,
     /// Where it is.
     pub state: TransferState,
 }

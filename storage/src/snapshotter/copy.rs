@@ -38,14 +38,23 @@ pub(super) fn copy(from: &Path, to: &Path, aside: &Path, owners: Owners<'_>) -> 
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         nix::fcntl::open(path, flags, Mode::empty())
     };
-    let mut copier =
-        Copier { aside: open(aside)?, links: HashMap::new(), next_link: 0, can_share_blocks: true, owners };
-    copier.directory(open(from)?, open(to)?)?;
-    for link in copier.links.into_values() {
-        // Its other names are outside of the tree.
-        unlinkat(&copier.aside, link.name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+    let mut copier = Copier::new(open(aside)?, owners);
+    copier.frames(Frame::new(open(from)?, open(to)?)?)?;
+    copier.finish()
+}
+
+/// The same for one name of the directory `from`, with what is below it.
+pub(crate) fn copy_one(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    to: BorrowedFd<'_>,
+    aside: OwnedFd,
+) -> io::Result<()> {
+    let mut copier = Copier::new(aside, Owners::Same);
+    if let Some(below) = copier.entry(from, to, name)? {
+        copier.frames(below)?;
     }
-    Ok(())
+    copier.finish()
 }
 
 struct Copier<'a> {
@@ -79,11 +88,23 @@ impl Frame {
     }
 }
 
-impl Copier<'_> {
+impl<'a> Copier<'a> {
+    fn new(aside: OwnedFd, owners: Owners<'a>) -> Self {
+        Self { aside, links: HashMap::new(), next_link: 0, can_share_blocks: true, owners }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        for link in self.links.into_values() {
+            // Its other names are outside of the tree.
+            unlinkat(&self.aside, link.name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        Ok(())
+    }
+
     /// A directory's metadata comes last: every name put into it changes its times, and a default list of access rights
     /// would be inherited.
-    fn directory(&mut self, from: OwnedFd, to: OwnedFd) -> io::Result<()> {
-        let mut stack = vec![Frame::new(from, to)?];
+    fn frames(&mut self, first: Frame) -> io::Result<()> {
+        let mut stack = vec![first];
         while let Some(frame) = stack.last_mut() {
             let Some(name) = frame.left.next() else {
                 let stat = fstat(&frame.from)?;

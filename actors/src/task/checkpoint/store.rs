@@ -98,7 +98,7 @@ fn write_all(core: &Shared, source: &Source, layer: Option<(Trees, SharedSnapsho
     blobs.push((bytes(&config, MEDIA_CONFIG, &config_to_bytes(&spec)?)?, Labels::new()));
     if let Some((trees, snapshotter)) = layer {
         let mut ingest = begin(&rw)?;
-        let made = trees.write_difference(core, &snapshotter, Compression::Gzip, &mut ingest)?;
+        let made = trees.write_difference(core, &snapshotter, Compression::Gzip, &mut ingest, &|_| Ok(()))?;
         let labels = Labels::from([(LABEL_UNCOMPRESSED.to_owned(), made.diff_id.to_string())]);
         blobs.push((committed(ingest, media_type::OCI_LAYER_GZIP)?, labels));
     }
