@@ -221,8 +221,12 @@ fn messages_of_a_client_that_means_harm_end_their_connection_and_nothing_else() 
     let recorder = world.path("recorder");
     let recording = listen(&recorder, world.address());
     runtime.block_on(async {
-        let options =
-            ConnectOptions { address: recorder, connect_deadline: DEADLINE, call_deadline: DEADLINE };
+        let options = ConnectOptions {
+            address: recorder,
+            connect_deadline: DEADLINE,
+            call_deadline: DEADLINE,
+            ..ConnectOptions::default()
+        };
         talk(&Client::connect(options).await.expect("connects")).await.expect("a session");
     });
     let session = recording.join().expect("recorded");
