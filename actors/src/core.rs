@@ -13,6 +13,7 @@ use bosun_storage::store::Store;
 use bosun_types::event::Event;
 use bosun_types::namespace::NamespaceRecord;
 use bosun_types::{Error, Labels, NamespaceName, OperationId, Result, Timestamp};
+use tracing::Instrument as _;
 
 use crate::call;
 use crate::directory::Directory;
@@ -126,9 +127,17 @@ impl Core {
     }
 }
 
+/// Runs work beside the actors, in the span of the call that it is for, so that what it logs, and what it has the shim do, is told with that call's number.
+pub(crate) fn worker<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(work.in_current_span())
+}
+
 /// Runs blocking file work off the actors' threads.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(result) => result,
         Err(error) => Err(Error::internal(format!("a worker failed: {error}"))),
     }

@@ -7,6 +7,7 @@
 //!
 //! What is blocking says so; actors call it from a worker.
 
+pub mod call;
 pub mod cgroup;
 pub mod clean_up;
 pub mod error;

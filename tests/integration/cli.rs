@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use bosun_tests::fixture;
-use bosun_tests::world::World;
+use bosun_tests::world::{World, wait_until};
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -120,9 +120,11 @@ fn man_pages_and_completions_are_made() {
 fn start_stop_restart_and_policies_by_their_words() {
     let (world, _daemon) = with_image();
     let image = "test.local/busybox:latest";
-    let lives = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let lives = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done";
     good(&world, &["run", "-d", "--name", "web", "--restart", "unless-stopped", image, "sh", "-c", lives]);
     assert!(good(&world, &["ps"]).contains("unless-stopped 0"));
+    // Before its trap stands, it hears no TERM.
+    wait_until("its trap to stand", || good(&world, &["logs", "web"]).contains("up"));
     assert_eq!(good(&world, &["stop", "web"]), "web\n");
     assert!(good(&world, &["ps", "-a"]).contains("stopped (0)"));
     assert_eq!(good(&world, &["start", "web"]), "web\n");
@@ -150,7 +152,18 @@ fn doctor_and_health_say_how_it_is_in_words_json_and_exit_codes() {
     let findings = findings.as_array().expect("a list");
     let failures = findings.iter().filter(|finding| finding["level"] == "failure").count();
     assert_eq!(output.status.code(), Some(i32::from(failures > 0)), "{findings:?}");
-    for check in ["kernel", "cgroup", "overlayfs", "space", "seccomp", "socket", "daemon", "clock"] {
+    for check in [
+        "kernel",
+        "cgroup",
+        "overlayfs",
+        "space",
+        "seccomp",
+        "socket",
+        "daemon",
+        "clock",
+        "directories",
+        "shims",
+    ] {
         let finding = findings.iter().find(|finding| finding["check"] == check).expect(check);
         assert!(finding["level"] == "ok" || finding["advice"].is_string(), "{finding}");
     }
@@ -219,4 +232,35 @@ fn logs_as_json_name_the_call_they_belong_to() {
     };
     let line = lines.iter().find(of_call).unwrap_or_else(|| panic!("{log}"));
     assert!(line["fields"]["error"].as_str().is_some_and(|error| error.contains("none")), "{line}");
+}
+
+#[test]
+fn one_calls_number_is_in_the_logs_of_edge_actors_and_shim() {
+    let world = World::new();
+    let level = [("RUST_LOG", "bosun_edge=debug,bosun::stage=debug,info")];
+    let _daemon = world.start_as(&level, &["--log-format", "json"]);
+    let rootfs = world.path("rootfs");
+    fixture::write_rootfs(&rootfs).expect("writes");
+    let rootfs = rootfs.to_string_lossy();
+    good(
+        &world,
+        &["run", "-d", "--name", "web", "--rootfs", &rootfs, "sh", "-c", "while :; do sleep 0.05; done"],
+    );
+    let log = world.log();
+    let lines: Vec<serde_json::Value> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of_actor = |line: &&serde_json::Value| line["fields"]["stage"] == "start_process.start";
+    let actor = lines.iter().find(of_actor).unwrap_or_else(|| panic!("{log}"));
+    let number = actor["span"]["id"].as_str().expect("the number of its call");
+    let edge =
+        lines.iter().find(|line| line["target"] == "bosun_edge::connection" && line["span"]["id"] == number);
+    assert_eq!(edge.unwrap_or_else(|| panic!("{log}"))["span"]["method"], actor["span"]["method"]);
+    let tasks = std::fs::read_dir(world.places().state.join("tasks")).expect("reads");
+    let shim =
+        tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("shim.log")).expect("reads"));
+    let shim: String = shim.collect();
+    for word in ["asked to start", "done"] {
+        assert!(shim.contains(&format!("call={number} {word}")), "{number}: {shim}");
+    }
+    good(&world, &["rm", "--force", "web"]);
 }

@@ -14,7 +14,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use super::act::MemberAct;
 use super::decide::{self, Act, ActDone, Decided, News, Seen, exit_words, next};
 use super::{GroupMessage, name_of};
-use crate::core::Shared;
+use crate::core::{Shared, worker};
 use crate::supervisor::{ChildSpec, Exit, RestartType, WORKER_SHUTDOWN};
 use crate::{relaunch, task};
 
@@ -252,7 +252,7 @@ impl Data {
         let Some(member) = self.member(position).cloned() else { return };
         self.acting = true;
         let (core, namespace, me) = (self.core.clone(), self.record.namespace.clone(), self.me.clone());
-        tokio::spawn(async move {
+        worker(async move {
             let result = MemberAct { core, namespace, member, act }.perform().await;
             let _ = me.send_message(GroupMessage::Acted(ActDone { act, result }));
         });

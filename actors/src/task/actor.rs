@@ -25,7 +25,7 @@ use super::phase::{Input, Phase, next, refusal};
 use super::processes::{Process, Processes, exec_info, from_rows};
 use super::{SHIM_DEADLINE, TaskMessage, WAIT_DEADLINE, info, reattach};
 use crate::call;
-use crate::core::Shared;
+use crate::core::{Shared, worker};
 use crate::directory::Name;
 use crate::ports::Shim;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
@@ -331,7 +331,7 @@ fn ask_shim(
             // How long a write takes is the process's affair; answered too early, it would be written twice.
             let deadline =
                 if matches!(request, Request::WriteStdin { .. }) { WAIT_DEADLINE } else { SHIM_DEADLINE };
-            tokio::spawn(async move { then(shim.request(request, deadline).await) });
+            worker(async move { then(shim.request(request, deadline).await) });
         }
     }
 }

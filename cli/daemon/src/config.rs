@@ -38,6 +38,9 @@ pub struct Arguments {
     /// trace, debug, info, warn or error; RUST_LOG wins [default: info].
     #[arg(short, long)]
     log_level: Option<String>,
+    /// text, or json for machines: one object a line, with the call that it belongs to [default: text].
+    #[arg(long, value_parser = ["text", "json"])]
+    log_format: Option<String>,
     /// cgroup below which containers are put [default: /bosun].
     #[arg(long)]
     cgroup_parent: Option<String>,
@@ -324,6 +327,7 @@ pub fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     set(&mut config.state, arguments.state.clone());
     set(&mut config.rpc.address, arguments.address.clone());
     set(&mut config.log.level, arguments.log_level.clone());
+    set(&mut config.log.format, arguments.log_format.clone());
     set(&mut config.cgroup_parent, arguments.cgroup_parent.clone());
     set(&mut config.metrics.address, arguments.metrics_address.clone());
     set(&mut config.shim, arguments.shim.clone());

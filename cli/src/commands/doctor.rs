@@ -4,6 +4,7 @@
 //! Exit code: 0 when everything that bosun needs is there (warnings too), 1 when something is not.
 
 mod facts;
+mod installed;
 mod judge;
 
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ use crate::output;
 pub enum Level {
     /// As it should be.
     Ok,
+    /// Nothing is wrong; good to know.
+    Note,
     /// Something that not everybody needs will not work.
     Warning,
     /// bosun will not work, or is not safe.
@@ -60,6 +63,7 @@ fn print(findings: &[Finding], quiet: bool) {
     for finding in findings.iter().filter(|finding| !quiet || finding.level > Level::Ok) {
         let mark = match finding.level {
             Level::Ok => "ok     ",
+            Level::Note => "note   ",
             Level::Warning => "warning",
             Level::Failure => "FAILURE",
         };

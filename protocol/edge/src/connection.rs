@@ -3,10 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::future::Future;
+use std::hash::BuildHasher as _;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 
 use bosun_actors::audit::{AuditEntry, AuditHandle, Caller};
@@ -313,6 +314,7 @@ impl Connection {
     ) -> Result<T, Error> {
         let span = tracing::info_span!(
             "call",
+            id = %format_args!("{:016x}", next_call()),
             method,
             connection = self.number,
             uid = self.peer.caller.uid,
@@ -339,6 +341,14 @@ impl Connection {
         .instrument(span)
         .await
     }
+}
+
+/// Numbers calls: unlike those of an earlier life of the daemon, so that one number in old and new logs is one call.
+fn next_call() -> u64 {
+    static FIRST: LazyLock<u64> =
+        LazyLock::new(|| std::hash::RandomState::new().hash_one(std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    FIRST.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -23,7 +23,9 @@ use crate::task::{ExitStatus, KillTarget, PidInfo, ProcessIdentity};
 use crate::{Error, ExecId, Timestamp};
 
 /// Version this build speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
+/// First version that understands [`ToShim::Traced`].
+pub const TRACED_SINCE: u32 = 2;
 /// Longest frame body in bytes, both ways.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 /// File names inside the task directory `<state>/tasks/<nonce>/` (mode 0700).
@@ -136,6 +138,15 @@ pub enum ToShim {
     Request {
         /// Chosen by the daemon, unique in the connection.
         id: u64,
+        /// What to do.
+        request: Request,
+    },
+    /// The same, on behalf of a client's call, whose number is told in the shim's log too. Since [`TRACED_SINCE`].
+    Traced {
+        /// As in `Request`.
+        id: u64,
+        /// Number of the call.
+        call: u64,
         /// What to do.
         request: Request,
     },

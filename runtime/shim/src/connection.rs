@@ -16,6 +16,7 @@ const READ_BYTES: usize = 16 << 10;
 
 /// A decoded frame.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is made")]
 pub enum Frame {
     /// A message of this version.
     Message(ToShim),

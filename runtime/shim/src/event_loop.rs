@@ -30,6 +30,7 @@ use crate::phase::Kind;
 use crate::process::{Process, Waiter};
 use crate::restore::Restore;
 use crate::sys::ProcessFd;
+use crate::trace;
 use streams::Stream;
 
 /// Connections at once; more than a daemon, its successor, a person with a tool and some attached clients need.
@@ -245,6 +246,12 @@ impl Shim {
 
     /// Answers a request, unless its connection has gone.
     pub fn reply(&mut self, waiter: Waiter, result: Result<Response, Error>) {
+        if let Some(call) = waiter.call {
+            match &result {
+                Ok(_) => trace::tell(call, "done"),
+                Err(error) => trace::tell(call, format_args!("refused: {error}")),
+            }
+        }
         self.send(waiter.connection, &FromShim::Reply { id: waiter.request, result });
     }
 
@@ -339,12 +346,16 @@ impl Shim {
                 }
             }
             Frame::Message(ToShim::Request { id: request, request: what }) if connection.greeted => {
-                self.handle(Waiter { connection: id, request }, what);
+                self.handle(Waiter { connection: id, request, call: None }, what);
+            }
+            Frame::Message(ToShim::Traced { id: request, call, request: what }) if connection.greeted => {
+                trace::tell(call, format_args!("asked to {}", trace::word(&what)));
+                self.handle(Waiter { connection: id, request, call: Some(call) }, what);
             }
             Frame::UnknownRequest(request) if connection.greeted => {
                 let error = Error::not_implemented("this shim is older than the request")
                     .with_hint("recreate the task to get a newer shim");
-                self.reply(Waiter { connection: id, request }, Err(error));
+                self.reply(Waiter { connection: id, request, call: None }, Err(error));
             }
             // A stranger, or a daemon that looks for another task.
             _ => self.disconnect(id),

@@ -45,6 +45,7 @@ mod setup;
 mod stdio;
 mod sys;
 mod tenant;
+mod trace;
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;

@@ -17,6 +17,8 @@ pub struct Waiter {
     pub connection: u64,
     /// Id of the request.
     pub request: u64,
+    /// Number of the client's call that it is for.
+    pub call: Option<u64>,
 }
 
 /// How an ended process is wound up.

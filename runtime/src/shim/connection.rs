@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bosun_types::shim::codec::{FRAME_HEADER_BYTES, decode_body, encode_frame, frame_length};
-use bosun_types::shim::{FromShim, Notice, PROTOCOL_VERSION, Request, Response, ToShim, file};
+use bosun_types::shim::{FromShim, Notice, PROTOCOL_VERSION, Request, Response, TRACED_SINCE, ToShim, file};
 use bosun_types::task::ProcessIdentity;
 use bosun_types::{Error, ErrorClass};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -188,7 +188,11 @@ impl ShimConnection {
     /// is idempotent, so ask again. Unavailable: the connection is over.
     pub async fn request(&self, request: Request, deadline: Duration) -> Result<Response> {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let frame = encode_frame(&ToShim::Request { id, request })?;
+        let call = crate::call::current().filter(|_| self.inner.version >= TRACED_SINCE);
+        let frame = encode_frame(&match call {
+            Some(call) => ToShim::Traced { id, call, request },
+            None => ToShim::Request { id, request },
+        })?;
         // Forgets the answer's slot however this ends, also when the caller is dropped.
         let slot = Slot { waiting: &self.inner.waiting, id };
         match tokio::time::timeout(deadline, self.exchange(&slot, frame)).await {

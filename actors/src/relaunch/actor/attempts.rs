@@ -14,6 +14,7 @@ use super::super::RelaunchMessage;
 use super::super::attempt::Relaunch;
 use super::super::decide::{Input, next};
 use super::{Data, KILL_AGAIN};
+use crate::core::worker;
 use crate::operation::{self, Failure};
 use crate::recovery::plan::LIVES_MAX;
 
@@ -45,10 +46,10 @@ impl Data {
         };
         self.working = Some(pid);
         let me = self.me.clone();
-        tokio::spawn(async move {
-            let worker = tokio::spawn(async move { operation::perform(&relaunch).await });
+        worker(async move {
+            let performed = worker(async move { operation::perform(&relaunch).await });
             // Joined, so that a panic of the worker is heard and not waited for.
-            let result = worker.await.unwrap_or_else(|error| {
+            let result = performed.await.unwrap_or_else(|error| {
                 Err(Failure::Undone(Error::internal(format!("a worker failed: {error}"))))
             });
             let _ = me.send_message(RelaunchMessage::Performed(result));

@@ -11,7 +11,7 @@ use super::super::TaskMessage;
 use super::super::checkpoint::{Begin, DUMP_DEADLINE, taken};
 use super::super::phase::{Input, Phase};
 use super::TaskData;
-use crate::core::Shared;
+use crate::core::{Shared, worker};
 use crate::{images, operation};
 
 /// The checkpoint under way that an earlier actor of this task began.
@@ -71,7 +71,7 @@ impl TaskData {
         };
         let actor = myself.clone();
         let request = if freeze { Request::Pause } else { Request::Resume };
-        tokio::spawn(async move {
+        worker(async move {
             let result = shim.request(request, DUMP_DEADLINE).await;
             let _ = actor.send_message(TaskMessage::Frozen(freeze, result.map(drop), reply));
         });

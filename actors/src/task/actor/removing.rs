@@ -13,6 +13,7 @@ use super::super::phase::{Input, Phase};
 use super::super::{RemoveTask, TaskMessage};
 use super::{TaskData, ask_shim};
 use crate::call;
+use crate::core::worker;
 use crate::directory::Name;
 use crate::operation::{self, Failure};
 
@@ -95,7 +96,7 @@ impl TaskData {
         self.delete_operation = Some(operation);
         let (actor, removal) =
             (myself.clone(), RemoveTask { core: self.core.clone(), record: self.record.clone() });
-        tokio::spawn(async move {
+        worker(async move {
             let result = operation::persist(&removal).await;
             let _ = actor.send_message(TaskMessage::Deleted(result));
         });

@@ -14,6 +14,7 @@ use super::super::start::StartProcess;
 use super::super::{StartOutcome, TaskMessage};
 use super::TaskData;
 use crate::call;
+use crate::core::worker;
 use crate::operation::{self, Failure};
 
 impl TaskData {
@@ -72,7 +73,7 @@ impl TaskData {
         process.starters.push(reply);
         let actor = myself.clone();
         let checkpoint = crate::checkpoints::restore_directory(&self.core, &self.record.nonce);
-        tokio::spawn(async move {
+        worker(async move {
             let start = StartProcess { shim, exec: exec.clone(), checkpoint, started: Mutex::new(None) };
             let performed = operation::perform(&start).await;
             let result = performed.and_then(|()| start.identity().map_err(Failure::Undone));

@@ -13,6 +13,8 @@ use nix::sys::statvfs::statvfs;
 
 /// Where bosund keeps what survives a reboot, unless the daemon or a flag says otherwise.
 const ROOT: &str = "/var/lib/bosun";
+/// Where it keeps what does not, unless the daemon says otherwise.
+const STATE: &str = "/run/bosun";
 /// How long a daemon is waited for.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -65,8 +67,25 @@ pub struct Facts {
     pub daemon: Option<Result<DaemonFacts, String>>,
     /// Seconds since 1970 by the clock.
     pub now: u64,
+    /// Mode of the root directory; `None`: it is not there, or not to be seen.
+    pub root_mode: Option<u32>,
+    /// Mode of the state directory.
+    pub state_mode: Option<u32>,
+    /// OCI runtimes on the path.
+    pub runtimes: BTreeSet<String>,
+    /// Live shims of this state directory.
+    pub shims: Vec<ShimFacts>,
     /// When the newest of the database's files was written, by the clock of then.
     pub newest_write: Option<u64>,
+}
+
+/// One shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShimFacts {
+    /// Version of its protocol.
+    pub protocol: u32,
+    /// Its program is not the one on the disk any more.
+    pub replaced: bool,
 }
 
 /// What the daemon says of itself.
@@ -93,7 +112,9 @@ fn number(path: &str) -> Option<u64> {
 impl Facts {
     /// Reads all of it.
     pub async fn gather(address: PathBuf, root: Option<PathBuf>) -> Self {
-        let (daemon, told_root) = ask_daemon(&address).await;
+        let (daemon, told) = ask_daemon(&address).await;
+        let (told_root, told_state) = told.unzip();
+        let state = told_state.unwrap_or_else(|| PathBuf::from(STATE));
         let wanted = root.or(told_root).unwrap_or_else(|| PathBuf::from(ROOT));
         let root = existing(&wanted);
         let socket = std::fs::metadata(&address).ok();
@@ -125,6 +146,14 @@ impl Facts {
             socket: socket.map(|meta| (meta.uid(), meta.gid(), meta.permissions().mode() & 0o7777)),
             address,
             daemon: Some(daemon),
+            root_mode: mode(&wanted),
+            state_mode: mode(&state),
+            runtimes: ["runc", "crun", "youki"]
+                .into_iter()
+                .filter(|name| on_path(name).is_some())
+                .map(str::to_owned)
+                .collect(),
+            shims: shims(&state),
             now: seconds(std::time::SystemTime::now()),
             newest_write: newest_write(&wanted.join("db")),
             root,
@@ -132,7 +161,7 @@ impl Facts {
     }
 }
 
-async fn ask_daemon(address: &Path) -> (Result<DaemonFacts, String>, Option<PathBuf>) {
+async fn ask_daemon(address: &Path) -> (Result<DaemonFacts, String>, Option<(PathBuf, PathBuf)>) {
     let options = ConnectOptions {
         connect_deadline: CONNECT_DEADLINE,
         ..ConnectOptions::address(&address.to_string_lossy())
@@ -151,7 +180,7 @@ async fn ask_daemon(address: &Path) -> (Result<DaemonFacts, String>, Option<Path
                 read_only: status.read_only,
                 parked: status.operations_parked,
             };
-            (Ok(facts), Some(PathBuf::from(status.root)))
+            (Ok(facts), Some((PathBuf::from(status.root), PathBuf::from(status.state))))
         }
     }
 }
@@ -196,9 +225,33 @@ fn criu() -> Option<String> {
 /// Beside this program, as bosund looks beside itself, or on the path.
 fn shim() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("bosun-shim")));
+    beside.filter(|path| path.is_file()).or_else(|| on_path("bosun-shim"))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&paths).map(|directory| directory.join("bosun-shim"));
-    beside.into_iter().chain(on_path).find(|path| path.is_file())
+    std::env::split_paths(&paths).map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o777)
+}
+
+/// Those whose process lives, by what they wrote of themselves.
+fn shims(state: &Path) -> Vec<ShimFacts> {
+    let tasks = std::fs::read_dir(state.join("tasks")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| shim_of(&task.path())).collect()
+}
+
+fn shim_of(task: &Path) -> Option<ShimFacts> {
+    let bytes = std::fs::read(task.join(bosun_types::shim::file::BEACON)).ok()?;
+    let beacon: bosun_types::shim::ShimBeacon = bosun_types::shim::codec::decode_record(&bytes).ok()?;
+    let program = std::fs::read_link(format!("/proc/{}/exe", beacon.shim.pid)).ok()?;
+    let program = program.to_string_lossy();
+    // Another process may have the pid by now.
+    program
+        .contains("bosun-shim")
+        .then(|| ShimFacts { protocol: beacon.version, replaced: program.ends_with(" (deleted)") })
 }
 
 /// Names of the file systems that matter here (statfs(2)).

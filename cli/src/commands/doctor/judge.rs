@@ -3,7 +3,7 @@
 use bosun_client::Version;
 
 use super::facts::Facts;
-use super::{Finding, Level};
+use super::{Finding, Level, installed};
 use crate::output;
 
 /// Below this the daemon gives up its reserve and refuses new things soon, in bytes.
@@ -21,15 +21,20 @@ type Judge = fn(&Facts) -> Finding;
 
 /// Everything, in the order of its weight.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    const JUDGES: [Judge; 17] = [
+    const JUDGES: [Judge; 22] = [
         user,
         kernel,
         cgroup,
         controllers,
         overlayfs,
+        installed::further_file_systems,
         root,
+        installed::directories,
         space,
         shim,
+        installed::shims,
+        installed::runtimes,
+        installed::exit_info,
         seccomp,
         mac,
         user_namespaces,
@@ -43,11 +48,11 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
     JUDGES.iter().map(|judge| judge(facts)).collect()
 }
 
-fn good(check: &'static str, found: impl Into<String>) -> Finding {
+pub(super) fn good(check: &'static str, found: impl Into<String>) -> Finding {
     Finding { check, level: Level::Ok, found: found.into(), consequence: None, advice: None }
 }
 
-fn bad(
+pub(super) fn bad(
     level: Level,
     check: &'static str,
     found: impl Into<String>,
@@ -77,7 +82,7 @@ fn user(facts: &Facts) -> Finding {
 }
 
 /// `6.1.0-13-amd64` → (6, 1).
-fn version(text: &str) -> Option<(u32, u32)> {
+pub(super) fn version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split(|character: char| !character.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -439,7 +444,7 @@ mod tests {
         };
         Facts {
             uid: 0,
-            kernel: "6.1.0-13-amd64".to_owned(),
+            kernel: "6.15.0-13-amd64".to_owned(),
             file_systems: set("overlay ext4"),
             cgroup_v2: true,
             controllers: set("cpu memory pids io"),
@@ -462,6 +467,7 @@ mod tests {
             daemon: Some(Ok(daemon)),
             now: CLOCK_MIN + 1,
             newest_write: Some(CLOCK_MIN),
+            ..Facts::default()
         }
     }
 

@@ -74,12 +74,12 @@ pub fn decode_frame<T: Decode<()>>(buffer: &[u8]) -> Result<Option<(T, usize)>> 
     }
 }
 
-/// The id of a `ToShim::Request` whose request this build cannot decode, so that it can be answered with
+/// The id of a `ToShim::Request`, or `Traced`, whose request this build cannot decode, so that it can be answered with
 /// `NotImplemented`; `None` when the body is no request at all.
 pub fn request_id(body: &[u8]) -> Option<u64> {
-    const REQUEST_VARIANT: u32 = 1;
+    const REQUEST_VARIANTS: std::ops::RangeInclusive<u32> = 1..=2;
     let ((variant, id), _) = bincode::decode_from_slice::<(u32, u64), _>(body, configuration()).ok()?;
-    (variant == REQUEST_VARIANT).then_some(id)
+    REQUEST_VARIANTS.contains(&variant).then_some(id)
 }
 
 /// Bytes of a record file.

@@ -55,7 +55,9 @@ impl Fake {
     }
 
     async fn greet(&mut self, version: u32) {
-        assert!(matches!(self.receive().await, Some(ToShim::Hello { version: 1, nonce }) if nonce == NONCE));
+        assert!(
+            matches!(self.receive().await, Some(ToShim::Hello { version: PROTOCOL_VERSION, nonce }) if nonce == NONCE)
+        );
         self.send(&FromShim::Hello { version, shim: own() }).await;
     }
 
