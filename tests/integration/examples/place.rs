@@ -190,6 +190,8 @@ impl Here<'_> {
             .replace("ci:deploy", "daemon:daemon")
             .replace(":monitoring", ":daemon")
             .replace("--user ci", "--user daemon")
+            // Here every image is of one platform.
+            .replace("team/app:1.2 --platform linux/arm64", "team/app:1.2")
             .replace("/mnt", &place.directory.join("mnt").to_string_lossy())
             .replace("transfers follow 7", &format!("transfers follow {}", self.last_transfer(example)))
     }
