@@ -290,6 +290,7 @@ values! {
     types::spec::RootRequest::Directory,
     types::spec::SpecOptions::add_capability,
     types::spec::SpecOptions::cwd,
+    types::spec::SpecOptions::device,
     types::spec::SpecOptions::drop_capability,
     types::spec::SpecOptions::env,
     types::spec::SpecOptions::host_file,
