@@ -234,7 +234,7 @@ async fn notices_nobody_takes_end_the_connection_instead_of_growing() {
 
 #[tokio::test]
 async fn the_lower_version_is_spoken_and_version_zero_is_refused() {
-    for (theirs, ours) in [(7, Some(1)), (1, Some(1)), (0, None)] {
+    for (theirs, ours) in [(7, Some(PROTOCOL_VERSION)), (1, Some(1)), (0, None)] {
         let (_directory, path, listener) = listen();
         tokio::spawn(async move {
             let mut fake = Fake { stream: listener.accept().await.unwrap().0, buffer: Vec::new() };
