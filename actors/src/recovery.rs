@@ -7,7 +7,8 @@
 //! The host is looked at first and the store after it: every effect has its intent committed before it, so what the host shows and the
 //! store does not explain is nobody's. The other order would take a task that is being made for rubbish.
 //!
-//! **Supervised** by the root, transient: it plans once, executes, ends. The API is served meanwhile: what recovery works on has no actor until
+//! **Supervised** by the root, transient: it plans once, executes, ends; while transfers run it stays, only to sweep blobs that nobody names once they
+//! have ended. The API is served meanwhile: what recovery works on has no actor until
 //! it is done, and its callers are told to ask again. **Survives** nothing, needs nothing: a crash in the middle of it leaves the operations
 //! that it had not closed, and the next daemon plans anew. Each try is counted in the operation's row before it begins; the third failure parks it.
 
@@ -21,6 +22,7 @@ pub(crate) use execute::isolated;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bosun_storage::key;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
@@ -35,13 +37,25 @@ use crate::transfers;
 
 /// Decisions carried out at the same time.
 const AT_ONCE: usize = 16;
+/// Between two looks whether the transfers have ended that hold up the sweep.
+const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
 struct RecoveryActor;
 
 /// What recovery is told.
 enum RecoveryMessage {
-    /// Own worker: everything is done.
-    Done(Result<()>),
+    /// Own worker: everything is done; `false`: but for blobs that nobody names.
+    Done(Result<bool>),
+    /// Timer: the transfers that stood in the way may have ended.
+    Sweep,
+    /// Own worker: as `Done`.
+    Swept(Result<bool>),
+}
+
+impl RecoveryActor {
+    fn sweep_later(myself: &ActorRef<RecoveryMessage>) {
+        myself.send_after(SWEEP_AGAIN, || RecoveryMessage::Sweep);
+    }
 }
 
 impl Actor for RecoveryActor {
@@ -70,8 +84,30 @@ impl Actor for RecoveryActor {
         core: &mut Shared,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RecoveryMessage::Done(Ok(())) => {
+            RecoveryMessage::Done(Ok(swept)) => {
                 core.recovering.store(false, Ordering::SeqCst);
+                match swept {
+                    true => myself.stop(None),
+                    false => Self::sweep_later(&myself),
+                }
+                Ok(())
+            }
+            RecoveryMessage::Sweep => {
+                let worker = core.clone();
+                tokio::spawn(async move {
+                    let result = execute::isolated(async move { sweep::sweep_blobs(&worker).await }).await;
+                    let _ = myself.send_message(RecoveryMessage::Swept(result));
+                });
+                Ok(())
+            }
+            RecoveryMessage::Swept(Ok(false)) => {
+                Self::sweep_later(&myself);
+                Ok(())
+            }
+            RecoveryMessage::Swept(result) => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "blobs that nobody names stay until the next start");
+                }
                 myself.stop(None);
                 Ok(())
             }
@@ -111,20 +147,20 @@ pub(crate) fn spec(core: &Shared) -> ChildSpec {
     }
 }
 
-async fn run(core: &Shared) -> Result<()> {
+async fn run(core: &Shared) -> Result<bool> {
     let observed = observe::observe(core).await?;
     let plan = plan::plan(&observed);
     // No two decisions touch the same thing, so one that waits for a hung shim holds up nobody.
     let decisions = futures::stream::iter(plan.decisions.iter().map(Ok::<_, Error>));
     let observed = &observed;
     decisions.try_for_each_concurrent(AT_ONCE, |decision| execute::execute(core, observed, decision)).await?;
-    sweep::sweep_blobs(core, observed).await?;
+    let swept = sweep::are_wanted(observed) || sweep::sweep_blobs(core).await?;
     transfers::sweep_secrets(core).await?;
     let count = plan.count();
     if !count.is_empty() {
         tracing::info!(?count, "recovered");
     }
-    Ok(())
+    Ok(swept)
 }
 
 /// Whether recovery makes or removes this task: then it has no actor yet.

@@ -13,13 +13,15 @@ use crate::core::{Core, Shared, blocking};
 use crate::namespaces::DEADLINE;
 use crate::writer::write;
 
-/// Removes them. A pull that is resumed wants them, and a transfer that runs may have found them and not said so yet: then they stay until the
-/// next start. What this life of the daemon wrote is not looked at.
-pub(super) async fn sweep_blobs(core: &Shared, observed: &Observed) -> Result<()> {
+/// Whether a pull is resumed that wants them: then they stay until the next start.
+pub(super) fn are_wanted(observed: &Observed) -> bool {
     let fetches = |intent: &Intent| matches!(intent, Intent::Pull { .. } | Intent::FetchObject { .. });
-    if observed.operations.iter().any(|operation| fetches(&operation.intent)) {
-        return Ok(());
-    }
+    observed.operations.iter().any(|operation| fetches(&operation.intent))
+}
+
+/// Removes them; `false`: not all, because a transfer runs, which may have found them and not said so yet. What this life of the daemon wrote is
+/// not looked at.
+pub(super) async fn sweep_blobs(core: &Shared) -> Result<bool> {
     let reader = core.clone();
     let old = blocking(move || {
         let named = named(&reader)?;
@@ -31,7 +33,7 @@ pub(super) async fn sweep_blobs(core: &Shared, observed: &Observed) -> Result<()
         // A transfer looks for a blob under this lock: one that did is running and seen here, one that will does not find it.
         let _blob = core.transfers.lock(format!("blob/{digest}")).await;
         if core.transfers.any_running() {
-            return Ok(());
+            return Ok(false);
         }
         // Clients' own writes name blobs in the content writer.
         write(core, &crate::content::WRITER, DEADLINE, move |core| async move {
@@ -46,7 +48,7 @@ pub(super) async fn sweep_blobs(core: &Shared, observed: &Observed) -> Result<()
         })
         .await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn named(core: &Core) -> Result<BTreeSet<Digest>> {
