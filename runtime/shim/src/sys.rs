@@ -40,23 +40,14 @@ pub fn wait_for(pid: i32) -> Option<ExitCause> {
     wait(libc::P_PID, u32::try_from(pid).ok()?, 0).map(|(_, cause)| cause)
 }
 
-/// `waitid` by hand: nix's fails with EINVAL for a child that a real-time signal killed; looking only, it does so for
-/// ever, and nothing would be reaped any more.
-#[expect(unsafe_code, reason = "see above")]
+/// Whether that is a child of this process that was not reaped yet.
+pub fn is_own_child(process: &ProcessIdentity) -> bool {
+    look(libc::P_PID, process.pid, libc::WNOWAIT).is_some()
+}
+
+#[expect(unsafe_code, reason = "a union's fields")]
 fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Option<(i32, ExitCause)> {
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = options | libc::WEXITED | libc::WNOHANG | libc::__WALL;
-    loop {
-        // SAFETY: `info` is writable and lives through the call.
-        if unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) } == 0 {
-            break;
-        }
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return None;
-        }
-    }
-    // SAFETY: zeroed is a valid siginfo, and the call leaves a valid one.
-    let info = unsafe { info.assume_init() };
+    let info = look(kind, id, options)?;
     // SAFETY: after waitid these fields are set, or still zero when nobody has ended.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     let byte = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
@@ -65,13 +56,22 @@ fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Option<(i32, ExitCause)>
     (pid > 0).then_some((pid, cause))
 }
 
-/// Whether that is a child of this process that was not reaped yet.
-#[expect(unsafe_code, reason = "see `wait`")]
-pub fn is_own_child(process: &ProcessIdentity) -> bool {
+/// `waitid` by hand: nix's fails with EINVAL for a child that a real-time signal killed; looking only, it does so for
+/// ever, and nothing would be reaped any more. `None`: no such child.
+#[expect(unsafe_code, reason = "see above")]
+fn look(kind: libc::idtype_t, id: u32, options: i32) -> Option<libc::siginfo_t> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: `info` is writable and lives through the call.
-    unsafe { libc::waitid(libc::P_PID, process.pid, info.as_mut_ptr(), options) == 0 }
+    let options = options | libc::WEXITED | libc::WNOHANG | libc::__WALL;
+    loop {
+        // SAFETY: `info` is writable and lives through the call.
+        if unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) } == 0 {
+            // SAFETY: zeroed is a valid siginfo, and the call leaves a valid one.
+            return Some(unsafe { info.assume_init() });
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
 }
 
 /// A descriptor of a process that is no child of this one.
