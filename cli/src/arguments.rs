@@ -5,6 +5,7 @@ mod archive;
 mod checkpoint;
 mod content;
 mod copy;
+mod deferred;
 mod events;
 mod facts;
 mod filter;
@@ -25,6 +26,7 @@ pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
 pub use self::checkpoint::{Checkpoint, Restore};
 pub use self::content::{Content, ContentCommand};
 pub use self::copy::{Commit, Copy, Prune};
+pub use self::deferred::Deferred;
 pub use self::events::{CursorsCommand, Events, EventsCommand};
 pub use self::facts::{CheckImages, LabelImage, Parts, UnpackImages};
 pub use self::filter::Filter;
@@ -92,79 +94,79 @@ pub struct Arguments {
 #[derive(Subcommand)]
 pub enum Command {
     /// Fetch an image from a registry and unpack it.
-    Pull(Pull),
+    Pull(Deferred<Pull>),
     /// Send an image to a registry.
-    Push(Push),
+    Push(Deferred<Push>),
     /// Show and end what the daemon fetches and sends.
     #[command(subcommand, alias = "transfer")]
-    Transfers(TransfersCommand),
+    Transfers(Deferred<TransfersCommand>),
     /// List and manage images.
     #[command(alias = "image")]
-    Images(Images),
+    Images(Deferred<Images>),
     /// Read images from an archive: `images import`.
     #[command(alias = "import")]
-    Load(LoadImages),
+    Load(Deferred<LoadImages>),
     /// Write images into an archive: `images export`.
     #[command(alias = "export")]
-    Save(SaveImages),
+    Save(Deferred<SaveImages>),
     /// Make a container from an image and run it.
-    Run(Box<Run>),
+    Run(Deferred<Box<Run>>),
     /// Store a running container as an image, its processes included.
-    Checkpoint(Checkpoint),
+    Checkpoint(Deferred<Checkpoint>),
     /// Make a container from a checkpoint; it goes on where that was made.
-    Restore(Restore),
+    Restore(Deferred<Restore>),
     /// List containers.
-    Ps(Ps),
+    Ps(Deferred<Ps>),
     /// Show a container's output.
-    Logs(Logs),
+    Logs(Deferred<Logs>),
     /// Take part in a container that runs: its output, and its input if it was made with --interactive.
-    Attach(Attach),
+    Attach(Deferred<Attach>),
     /// Run a further command in a running container.
-    Exec(Exec),
+    Exec(Deferred<Exec>),
     /// Send a signal to a container.
-    Kill(Kill),
+    Kill(Deferred<Kill>),
     /// Start ended containers again.
-    Start(Start),
+    Start(Deferred<Start>),
     /// End containers: by a signal, and after a time by force.
-    Stop(Stop),
+    Stop(Deferred<Stop>),
     /// Stop containers, then start them.
-    Restart(Stop),
+    Restart(Deferred<Stop>),
     /// Freeze every process of containers.
     #[command(after_help = "EXAMPLES:\n  bosun pause web")]
-    Pause(Names),
+    Pause(Deferred<Names>),
     /// Let frozen containers go on.
     #[command(alias = "unpause", after_help = "EXAMPLES:\n  bosun pause web && bosun resume web")]
-    Resume(Names),
+    Resume(Deferred<Names>),
     /// Change the limits of containers, also while they run.
-    Update(Update),
+    Update(Deferred<Update>),
     /// List the processes of containers.
     #[command(after_help = "EXAMPLES:\n  bosun top web\n  bosun --json top web worker")]
-    Top(Names),
+    Top(Deferred<Names>),
     /// Show what containers use.
-    Stats(Stats),
+    Stats(Deferred<Stats>),
     /// Wait until containers end and print their exit codes.
     #[command(
         after_help = "EXAMPLES:\n  bosun wait web\n  bosun wait web worker\n\nA container that has ended already is told at once."
     )]
-    Wait(Names),
+    Wait(Deferred<Names>),
     /// Remove containers.
-    Rm(Rm),
+    Rm(Deferred<Rm>),
     /// Copy files out of a container or into it.
     #[command(alias = "copy")]
-    Cp(Copy),
+    Cp(Deferred<Copy>),
     /// Store what a container wrote as an image.
-    Commit(Commit),
+    Commit(Deferred<Commit>),
     /// Remove containers that have ended, images that nothing uses, and what only they kept.
-    Prune(Prune),
+    Prune(Deferred<Prune>),
     /// Show a container's record, spec and task as JSON.
     #[command(
         after_help = "EXAMPLES:\n  bosun inspect web\n  bosun inspect web --format '{{.image}} {{.task.pid}}'\n  bosun inspect web worker --format '{{json .labels}}'"
     )]
-    Inspect(Names),
+    Inspect(Deferred<Names>),
     /// Look at and change blobs.
-    Content(Content),
+    Content(Deferred<Content>),
     /// Show what happened, and what happens.
-    Events(Events),
+    Events(Deferred<Events>),
     /// Show the live supervision tree.
     #[command(
         after_help = "EXAMPLES:\n  bosun tree\n  bosun --json tree\n\nEach line is an actor: its state, how often it was restarted, how many messages wait for it."
@@ -172,35 +174,36 @@ pub enum Command {
     Tree,
     /// List snapshots; make a layer of one's changes, or fill one from a layer.
     #[command(alias = "snapshot")]
-    Snapshots(Snapshots),
+    Snapshots(Deferred<Snapshots>),
     /// Supervise containers together.
     #[command(alias = "groups")]
-    Group(Groups),
+    Group(Deferred<Groups>),
     /// List and manage namespaces.
     #[command(alias = "namespace", alias = "ns")]
-    Namespaces(Namespaces),
+    Namespaces(Deferred<Namespaces>),
     /// List and manage leases: they keep what you work on from garbage collection.
     #[command(alias = "lease")]
-    Leases(Leases),
+    Leases(Deferred<Leases>),
     /// Remove blobs and snapshots that nothing keeps, now.
-    Gc(Gc),
+    Gc(Deferred<Gc>),
     /// Show what keeps a blob or a snapshot.
-    Why(Why),
+    Why(Deferred<Why>),
     /// Show operations that are under way or parked.
-    Operations(Operations),
+    Operations(Deferred<Operations>),
     /// Show who did what.
-    Audit(Audit),
+    Audit(Deferred<Audit>),
     /// Ask the daemon about itself.
     #[command(subcommand)]
-    Daemon(DaemonCommand),
+    Daemon(Deferred<DaemonCommand>),
     /// Examine this host: what will not work, why, and what to do. Needs no daemon.
-    Doctor(Doctor),
+    Doctor(Deferred<Doctor>),
     /// Ask whether the daemon serves; exit code 0 when it does.
-    Health(Health),
+    Health(Deferred<Health>),
+    /// List what the daemon is made of: snapshotters, runtimes and the rest, and why one cannot be used.
     #[command(alias = "plugins")]
-    Parts(Parts),
+    Parts(Deferred<Parts>),
     /// Load the daemon: containers per second, and what an idle one costs.
-    Stress(Stress),
+    Stress(Deferred<Stress>),
     /// Show the versions of client and daemon.
     #[command(after_help = "EXAMPLES:\n  bosun version\n  bosun version --format '{{.daemon.version}}'")]
     Version,
@@ -498,7 +501,7 @@ mod tests {
     fn flags_behind_the_image_are_the_commands_own() {
         let parsed =
             Arguments::parse_from(["bosun", "run", "--rm", "-it", "r.io/a:1", "sh", "-c", "echo --json"]);
-        let Command::Run(run) = parsed.command else { panic!("run") };
+        let Command::Run(Deferred(run)) = parsed.command else { panic!("run") };
         assert!(run.rm && run.interactive && run.tty && !parsed.json);
         assert_eq!(run.command, ["sh", "-c", "echo --json"]);
     }
@@ -506,7 +509,7 @@ mod tests {
     #[test]
     fn rst_1_restart_policies_are_flags_of_run_and_update() {
         let parsed = Arguments::parse_from(["bosun", "run", "-d", "--restart", "on-failure:3", "r.io/a:1"]);
-        let Command::Run(run) = parsed.command else { panic!("run") };
+        let Command::Run(Deferred(run)) = parsed.command else { panic!("run") };
         assert_eq!(run.restart.restart.map(|when| when.to_string()).as_deref(), Some("on-failure:3"));
         for bad in [
             vec!["bosun", "run", "-d", "--restart", "sometimes", "r.io/a:1"],
@@ -520,7 +523,7 @@ mod tests {
     #[test]
     fn ps_a_is_all() {
         let parsed = Arguments::parse_from(["bosun", "ps", "-aq", "-n", "web"]);
-        assert!(matches!(parsed.command, Command::Ps(Ps { all: true, quiet: true, .. })));
+        assert!(matches!(parsed.command, Command::Ps(Deferred(Ps { all: true, quiet: true, .. }))));
         assert_eq!(parsed.namespace.as_deref(), Some("web"));
     }
 }

@@ -38,7 +38,7 @@ mod why;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::arguments::{Arguments, Command, DaemonCommand, TOPICS};
+use crate::arguments::{Arguments, Command, DaemonCommand, Deferred, TOPICS};
 use crate::context::Context;
 use crate::output;
 
@@ -59,56 +59,56 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
             clap_mangen::generate_to(Arguments::command(), directory)?;
             return Ok(0);
         }
-        Command::Doctor(options) => {
+        Command::Doctor(Deferred(options)) => {
             return doctor::doctor(arguments.address.clone(), arguments.json, options).await;
         }
-        Command::Health(options) => return health::health(&arguments, options).await,
+        Command::Health(Deferred(options)) => return health::health(&arguments, options).await,
         _ => {}
     }
     let context = Context::connect(&arguments).await?;
     match arguments.command {
-        Command::Run(options) => return run::run(&context, *options).await,
-        Command::Restore(options) => return run::run(&context, options.into()).await,
-        Command::Attach(options) => return attach::attach(&context, &options).await,
-        Command::Exec(options) => return exec::exec(&context, options).await,
-        Command::Cp(options) => cp::cp(&context, &options).await,
-        Command::Commit(options) => commit::commit(&context, &options).await,
-        Command::Prune(options) => prune::prune(&context, &options).await,
-        Command::Checkpoint(options) => checkpoint::checkpoint(&context, options).await,
-        Command::Pull(options) => pull::pull(&context, &options).await,
-        Command::Push(options) => push::push(&context, &options).await,
-        Command::Transfers(command) => transfers::transfers(&context, command).await,
-        Command::Parts(options) => facts::parts(&context, options).await,
-        Command::Images(options) => images::images(&context, options).await,
-        Command::Load(options) => images::load(&context, &options).await,
-        Command::Save(options) => save::save(&context, &options).await,
-        Command::Ps(options) => containers::ps(&context, &options).await,
-        Command::Kill(options) => containers::kill(&context, &options).await,
-        Command::Group(options) => groups::groups(&context, options).await,
-        Command::Start(options) => lifecycle::start(&context, &options).await,
-        Command::Stop(options) => lifecycle::stop(&context, &options).await,
-        Command::Restart(options) => lifecycle::restart(&context, &options).await,
-        Command::Pause(options) => live::pause(&context, &options).await,
-        Command::Resume(options) => live::resume(&context, &options).await,
-        Command::Update(options) => live::update(&context, &options).await,
-        Command::Top(options) => live::top(&context, &options).await,
-        Command::Stats(options) => live::stats(&context, &options).await,
-        Command::Wait(options) => containers::wait(&context, &options).await,
-        Command::Rm(options) => containers::rm(&context, &options).await,
-        Command::Inspect(options) => containers::inspect(&context, &options).await,
-        Command::Logs(options) => logs::logs(&context, &options).await,
-        Command::Events(options) => events::events(&context, &options).await,
-        Command::Content(options) => content::content(&context, options).await,
+        Command::Run(Deferred(options)) => return run::run(&context, *options).await,
+        Command::Restore(Deferred(options)) => return run::run(&context, options.into()).await,
+        Command::Attach(Deferred(options)) => return attach::attach(&context, &options).await,
+        Command::Exec(Deferred(options)) => return exec::exec(&context, options).await,
+        Command::Cp(Deferred(options)) => cp::cp(&context, &options).await,
+        Command::Commit(Deferred(options)) => commit::commit(&context, &options).await,
+        Command::Prune(Deferred(options)) => prune::prune(&context, &options).await,
+        Command::Checkpoint(Deferred(options)) => checkpoint::checkpoint(&context, options).await,
+        Command::Pull(Deferred(options)) => pull::pull(&context, &options).await,
+        Command::Push(Deferred(options)) => push::push(&context, &options).await,
+        Command::Transfers(Deferred(command)) => transfers::transfers(&context, command).await,
+        Command::Parts(Deferred(options)) => facts::parts(&context, options).await,
+        Command::Images(Deferred(options)) => images::images(&context, options).await,
+        Command::Load(Deferred(options)) => images::load(&context, &options).await,
+        Command::Save(Deferred(options)) => save::save(&context, &options).await,
+        Command::Ps(Deferred(options)) => containers::ps(&context, &options).await,
+        Command::Kill(Deferred(options)) => containers::kill(&context, &options).await,
+        Command::Group(Deferred(options)) => groups::groups(&context, options).await,
+        Command::Start(Deferred(options)) => lifecycle::start(&context, &options).await,
+        Command::Stop(Deferred(options)) => lifecycle::stop(&context, &options).await,
+        Command::Restart(Deferred(options)) => lifecycle::restart(&context, &options).await,
+        Command::Pause(Deferred(options)) => live::pause(&context, &options).await,
+        Command::Resume(Deferred(options)) => live::resume(&context, &options).await,
+        Command::Update(Deferred(options)) => live::update(&context, &options).await,
+        Command::Top(Deferred(options)) => live::top(&context, &options).await,
+        Command::Stats(Deferred(options)) => live::stats(&context, &options).await,
+        Command::Wait(Deferred(options)) => containers::wait(&context, &options).await,
+        Command::Rm(Deferred(options)) => containers::rm(&context, &options).await,
+        Command::Inspect(Deferred(options)) => containers::inspect(&context, &options).await,
+        Command::Logs(Deferred(options)) => logs::logs(&context, &options).await,
+        Command::Events(Deferred(options)) => events::events(&context, &options).await,
+        Command::Content(Deferred(options)) => content::content(&context, options).await,
         Command::Tree => daemon::tree(&context).await,
-        Command::Snapshots(options) => snapshots::snapshots(&context, options).await,
-        Command::Namespaces(options) => namespaces::namespaces(&context, options).await,
-        Command::Leases(options) => leases::leases(&context, options).await,
-        Command::Gc(options) => gc::gc(&context, &options).await,
-        Command::Why(options) => why::why(&context, &options).await,
-        Command::Operations(options) => daemon::operations(&context, options).await,
-        Command::Audit(options) => audit::audit(&context, &options).await,
-        Command::Daemon(DaemonCommand::Status) => daemon::status(&context).await,
-        Command::Stress(options) => stress::stress(&context, &options).await,
+        Command::Snapshots(Deferred(options)) => snapshots::snapshots(&context, options).await,
+        Command::Namespaces(Deferred(options)) => namespaces::namespaces(&context, options).await,
+        Command::Leases(Deferred(options)) => leases::leases(&context, options).await,
+        Command::Gc(Deferred(options)) => gc::gc(&context, &options).await,
+        Command::Why(Deferred(options)) => why::why(&context, &options).await,
+        Command::Operations(Deferred(options)) => daemon::operations(&context, options).await,
+        Command::Audit(Deferred(options)) => audit::audit(&context, &options).await,
+        Command::Daemon(Deferred(DaemonCommand::Status)) => daemon::status(&context).await,
+        Command::Stress(Deferred(options)) => stress::stress(&context, &options).await,
         Command::Version => daemon::version(&context).await,
         Command::Completions { .. }
         | Command::ExitCodes

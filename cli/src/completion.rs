@@ -29,7 +29,9 @@ enum Noun {
 }
 
 /// The whole command line, with completers.
-pub fn command(command: Command) -> Command {
+pub fn command(mut command: Command) -> Command {
+    // Arguments of the words are there once it is built.
+    command.build();
     with_completers(command, "")
 }
 

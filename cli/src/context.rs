@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace, Version};
 use bosun_types::{ContainerId, Labels, LeaseId, NamespaceName, Timestamp};
 
-use crate::arguments::{ArchiveFormat, Arguments, Command, Images, ImagesCommand};
+use crate::arguments::{ArchiveFormat, Arguments, Command, Deferred, Images, ImagesCommand};
 use crate::output;
 use crate::template::Template;
 
@@ -85,7 +85,7 @@ fn format(arguments: &Arguments) -> anyhow::Result<(bool, ArchiveFormat)> {
     let Some(word) = arguments.format.as_deref() else { return Ok((arguments.json, ArchiveFormat::Oci)) };
     let is_archive = matches!(
         arguments.command,
-        Command::Save(_) | Command::Images(Images { command: Some(ImagesCommand::Export(_)), .. })
+        Command::Save(_) | Command::Images(Deferred(Images { command: Some(ImagesCommand::Export(_)), .. }))
     );
     if is_archive {
         let archive = <ArchiveFormat as clap::ValueEnum>::from_str(word, true)
