@@ -125,6 +125,11 @@ impl Core {
         self.gc.changed(self, removals);
         Ok(committed)
     }
+
+    /// Queues a batch for which nobody waits: it becomes durable no later than what is committed after it. For rows without which a restart finds the same.
+    pub fn ride(&self, batch: Batch) -> Result<()> {
+        self.store.ride(batch).map_err(Error::from)
+    }
 }
 
 /// Runs work beside the actors, in the span of the call that it is for, so that what it logs, and what it has the shim do, is told with that call's number.

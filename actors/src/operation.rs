@@ -11,6 +11,9 @@
 //! The commits belong to the caller, who knows the rows; the driver runs steps. Every step is idempotent forward and back: after a crash
 //! recovery runs them again. Around each step are the crash points `<operation>.<step>.before` and `.after`; test builds can also have a
 //! step run twice (`<operation>.<step>.repeat`) and every undo run twice (`undo_twice`).
+//!
+//! A *request* is an action of one step that changes no row before its effect, such as a signal or a freeze: it has the same crash points and no intent ([`ask`]).
+//! What came of one that nobody heard the end of is read off the thing itself: the shim is asked for its state.
 
 use std::time::{Duration, Instant};
 
@@ -95,8 +98,27 @@ pub static START_MEMBER: Plan = Plan { name: "start_member", steps: &["start"] }
 /// A group stops a member.
 pub static STOP_MEMBER: Plan = Plan { name: "stop_member", steps: &["stop"] };
 
-/// Every operation: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 19] {
+/// A process is signalled.
+pub static KILL: Plan = Plan { name: "kill", steps: &["signal"] };
+/// A container is frozen.
+pub static PAUSE: Plan = Plan { name: "pause", steps: &["freeze"] };
+/// A container is thawed.
+pub static RESUME: Plan = Plan { name: "resume", steps: &["thaw"] };
+/// A container's limits are changed.
+pub static UPDATE: Plan = Plan { name: "update", steps: &["apply"] };
+/// A terminal's size is set.
+pub static RESIZE: Plan = Plan { name: "resize", steps: &["set_size"] };
+/// A process's standard input is closed.
+pub static CLOSE_STDIN: Plan = Plan { name: "close_stdin", steps: &["close"] };
+/// A process's output is opened for a reader.
+pub static ATTACH: Plan = Plan { name: "attach", steps: &["open"] };
+/// An exec is made known to the shim.
+pub static ADD_EXEC: Plan = Plan { name: "add_exec", steps: &["register"] };
+/// The shim forgets an exec.
+pub static DELETE_EXEC: Plan = Plan { name: "delete_exec", steps: &["forget"] };
+
+/// Every operation and request: what the crash matrix walks.
+pub fn registry() -> [&'static Plan; 28] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -117,6 +139,15 @@ pub fn registry() -> [&'static Plan; 19] {
         &COLLECT,
         &START_MEMBER,
         &STOP_MEMBER,
+        &KILL,
+        &PAUSE,
+        &RESUME,
+        &UPDATE,
+        &RESIZE,
+        &CLOSE_STDIN,
+        &ATTACH,
+        &ADD_EXEC,
+        &DELETE_EXEC,
     ]
 }
 
@@ -191,18 +222,31 @@ pub async fn undo_all(operation: &dyn Operation) -> Result<()> {
     take_back(operation, operation.plan().steps.len().saturating_sub(1)).await
 }
 
-async fn forward(operation: &dyn Operation, step: usize) -> Result<()> {
-    let plan = operation.plan();
-    let name = format!("{}.{}", plan.name, plan.steps[step]);
+/// Performs a request: see the module. Whoever fails has changed nothing, or what it has changed is to be looked at.
+pub async fn ask<'a, T>(plan: &'static Plan, request: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+    step(plan, 0, request).await
+}
+
+async fn forward(operation: &dyn Operation, at: usize) -> Result<()> {
+    step(operation.plan(), at, || operation.forward(at)).await
+}
+
+async fn step<'a, T>(
+    plan: &'static Plan,
+    at: usize,
+    work: impl Fn() -> BoxFuture<'a, Result<T>>,
+) -> Result<T> {
+    let name = format!("{}.{}", plan.name, plan.steps[at]);
     let begin = Instant::now();
     point(&format!("{name}.before"))?;
-    operation.forward(step).await?;
+    let mut done = work().await?;
     if bosun_faults::flagged(&format!("{name}.repeat")) {
-        operation.forward(step).await?;
+        done = work().await?;
     }
     let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::debug!(target: "bosun::stage", stage = name, micros, "step done");
-    point(&format!("{name}.after"))
+    point(&format!("{name}.after"))?;
+    Ok(done)
 }
 
 async fn take_back(operation: &dyn Operation, from: usize) -> Result<()> {

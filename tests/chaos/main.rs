@@ -1,8 +1,10 @@
 //! Chaos: crashes at every registered step, random `kill -9`, a full disk.
 
 mod collect;
+mod commits;
 mod copies;
 mod cursor;
+mod deeds;
 mod disk_full;
 mod groups;
 mod kill;

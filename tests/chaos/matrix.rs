@@ -95,18 +95,48 @@ async fn f_1_every_step_of_every_operation_may_fail_repeat_or_be_the_last() {
         .into_iter()
         .filter(has_what_it_needs)
         .flat_map(|step| FAULTS.map(|fault| (step.clone(), fault)));
+    let cases = cases.map(|(step, fault)| Case {
+        name: format!("{step} {fault:?}"),
+        faults: fault.plan(&step),
+        kills: fault.kills(),
+        // A failed pull keeps what it fetched, for the next try; a start of the daemon sweeps what nobody came for.
+        starts_again: step.starts_with("pull.") && !fault.kills(),
+        criu: criu.clone().filter(|_| needs_criu(&step)),
+        reaches: format!("{step}.before"),
+    });
+    all_hold(cases, &reference).await;
+}
+
+/// One disturbed run of the script, and one that is not.
+pub struct Case {
+    /// For whoever reads of its failure, and for `BOSUN_MATRIX_ONLY`.
+    pub name: String,
+    /// The value of `BOSUN_FAULTS`.
+    pub faults: String,
+    /// The daemon dies of them.
+    pub kills: bool,
+    /// It is started again although it has not died.
+    pub starts_again: bool,
+    /// With the part of the script that needs it.
+    pub criu: Option<String>,
+    /// The crash point that the script must come to.
+    pub reaches: String,
+}
+
+/// Runs them, some at a time.
+pub async fn all_hold(cases: impl Iterator<Item = Case>, reference: &Arc<Reference>) {
     let only = std::env::var("BOSUN_MATRIX_ONLY").unwrap_or_default();
-    let runs =
-        cases.filter(|(step, fault)| format!("{step} {fault:?}").contains(&only)).map(|(step, fault)| {
-            let (reference, criu) = (Arc::clone(&reference), criu.clone().filter(|_| needs_criu(&step)));
-            async move {
-                let name = format!("{step} {fault:?}");
-                match tokio::spawn(async move { case(&step, fault, &reference, criu).await }).await {
-                    Ok(()) => None,
-                    Err(error) => Some(format!("{name}: {}", panic_text(error))),
-                }
+    let wanted = |case: &Case| only.split(',').any(|part| case.name.contains(part));
+    let runs = cases.filter(wanted).map(|case| {
+        let reference = Arc::clone(reference);
+        async move {
+            let name = case.name.clone();
+            match tokio::spawn(async move { holds(case, &reference).await }).await {
+                Ok(()) => None,
+                Err(error) => Some(format!("{name}: {}", panic_text(error))),
             }
-        });
+        }
+    });
     let failures: Vec<String> = futures::stream::iter(runs)
         .buffer_unordered(AT_ONCE)
         .filter_map(|failure| async { failure })
@@ -126,31 +156,29 @@ fn panic_text(error: tokio::task::JoinError) -> String {
     }
 }
 
-async fn case(step: &str, fault: Fault, reference: &Reference, criu: Option<String>) {
+async fn holds(case: Case, reference: &Reference) {
     let mut world = World::new();
-    let with_copies = criu.is_some();
-    if let Some(criu) = &criu {
+    let with_copies = case.criu.is_some();
+    if let Some(criu) = &case.criu {
         world.use_criu(criu);
     }
     let trace = world.path("trace");
-    let plan = fault.plan(step);
     let daemon =
-        world.start_with(&[("BOSUN_FAULTS", &plan), ("BOSUN_FAULTS_TRACE", &trace.to_string_lossy())]);
+        world.start_with(&[("BOSUN_FAULTS", &case.faults), ("BOSUN_FAULTS_TRACE", &trace.to_string_lossy())]);
     let client = world.client().await;
     import(&client).await;
     let playing = {
         let (client, reference) = (client.clone(), reference.clone());
         tokio::spawn(async move { script::play(&client, &reference, with_copies).await })
     };
-    let (told, daemon) = if fault.kills() {
+    let (told, daemon) = if case.kills {
         died_and_back(&world, daemon, playing).await
     } else {
         (playing.await.expect("plays"), daemon)
     };
     let reached = std::fs::read_to_string(&trace).unwrap_or_default();
-    assert!(reached.lines().any(|point| point == format!("{step}.before")), "no script reaches {step}");
-    // A failed pull keeps what it fetched, for the next try; a start of the daemon sweeps what nobody came for.
-    let daemon = if step.starts_with("pull.") && !fault.kills() {
+    assert!(reached.lines().any(|point| point == case.reaches), "no script reaches {}", case.reaches);
+    let daemon = if case.starts_again {
         daemon.kill();
         world.start()
     } else {

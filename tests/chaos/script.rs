@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::copies::{self, Copies};
-use bosun_client::{Client, Task};
+use super::deeds;
+use bosun_client::Client;
 use bosun_tests::client::{IMAGE, logged, namespace, shell};
 use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
@@ -17,7 +18,7 @@ use bosun_types::reference::Reference;
 use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::spec::SpecRequest;
-use bosun_types::stdio::{AttachFrom, AttachRequest, Overflow, Stdio};
+use bosun_types::stdio::Stdio;
 use bosun_types::task::{ExecProcess, ExecRequest};
 use bosun_types::transfer::{ObjectRequest, PullRequest, PushRequest};
 use bosun_types::user_namespace::{Ownership, UserNamespace};
@@ -155,12 +156,12 @@ async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     let container = containers.get(container_id());
     let task = container.create_task(logged()).await?;
     task.start().await?;
-    verbs(&task).await?;
+    deeds::all(&task).await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     // Once more, by the operation that makes the new task in the place of the old.
     container.start().await?;
-    verbs(&task).await?;
+    deeds::all(&task).await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     grouped(client).await?;
@@ -186,25 +187,6 @@ async fn grouped(client: &Client) -> Result<()> {
     assert_eq!(group.info().await?.members, ["running"], "a group that is up has its members");
     group.stop().await?;
     group.delete().await
-}
-
-/// Everything that may be done to one that runs.
-async fn verbs(task: &Task) -> Result<()> {
-    let from = AttachRequest { from: AttachFrom::Position(0), overflow: Overflow::DropOldest };
-    let mut reader = task.init().attach(from).await?;
-    // Its trap stands when it has said so.
-    if let Some(record) = reader.next().await {
-        record?;
-    }
-    task.update(br#"{"pids":{"limit":99}}"#.to_vec()).await?;
-    let exec = task.exec(exec("helper", "exit 4")).await?;
-    exec.start().await?;
-    assert_eq!(exec.wait().await?.code(), 4, "the true exit code");
-    exec.delete().await?;
-    task.pause().await?;
-    task.resume().await?;
-    drop(reader);
-    Ok(())
 }
 
 /// An exec that runs a shell command.

@@ -32,6 +32,7 @@ mod rows;
 mod scrub;
 mod security;
 mod snapshots;
+mod strangers;
 mod streams;
 mod tasks;
 mod users;

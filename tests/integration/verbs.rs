@@ -179,6 +179,24 @@ async fn tsk_25_tsk_22_a_paused_container_refuses_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tsk_25_tsk_19_a_kill_of_a_frozen_exec_takes_effect_when_it_is_thawed_and_one_of_init_at_once() {
+    let (world, _daemon, client) = started().await;
+    let task = run(&client, shell("host", "sleep 1000")).await;
+    let process = task.exec(exec("doomed", "sleep 1000")).await.expect("registers");
+    process.start().await.expect("starts");
+    task.pause().await.expect("freezes");
+    process.kill(9, false).await.expect("is sent");
+    assert_eq!(task.info().await.expect("answers").status, ProcessStatus::Paused);
+    world.check(&client).await;
+    task.resume().await.expect("thaws");
+    assert_eq!(process.wait().await.expect("ends").cause, ExitCause::Signal(9));
+    task.pause().await.expect("freezes");
+    task.kill(9, false).await.expect("thaws it too");
+    assert_eq!(task.wait().await.expect("ends").cause, ExitCause::Signal(9));
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tsk_26_tsk_27_a_resize_without_terminal_is_no_error() {
     let (world, _daemon, client) = started().await;
     let task = run(&client, shell("plain", "sleep 1000")).await;

@@ -152,6 +152,9 @@ pub async fn expected(client: &Client) -> Expected {
         for task in namespace.tasks().await.expect("lists") {
             let owner = format!("{}/{}", record.name, task.container);
             expected.tasks.insert(owner.clone());
+            if matches!(task.status, ProcessStatus::Running | ProcessStatus::Paused) {
+                expected.frozen.insert((owner.clone(), task.pid), task.status == ProcessStatus::Paused);
+            }
             if matches!(task.status, ProcessStatus::Running | ProcessStatus::Created | ProcessStatus::Paused)
             {
                 expected.live.insert((owner, task.pid));

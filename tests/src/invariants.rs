@@ -27,6 +27,8 @@ pub struct Expected {
     pub tasks: BTreeSet<String>,
     /// Tasks whose init lives: `namespace/id` and pid.
     pub live: BTreeSet<(String, u32)>,
+    /// Those of them that run, and whether they are said to be frozen.
+    pub frozen: BTreeMap<(String, u32), bool>,
     /// Number of snapshots by snapshotter, in all namespaces.
     pub snapshots: BTreeMap<String, usize>,
     /// Blobs of all namespaces, as 64 hex digits.
@@ -74,6 +76,14 @@ pub fn violations(places: &Places, expected: &Expected) -> Vec<String> {
     for (task, pid) in &expected.live {
         if identity(*pid).is_none() {
             found.push(format!("task {task} is said to run as pid {pid}, which is gone"));
+        }
+    }
+    for ((task, pid), told) in &expected.frozen {
+        if crate::cgroup::is_frozen(*pid).is_some_and(|frozen| frozen != *told) {
+            found.push(format!(
+                "task {task} is said to be {}, and is not",
+                if *told { "paused" } else { "running" }
+            ));
         }
     }
     found

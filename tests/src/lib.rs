@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
 
 pub mod certificates;
+pub mod cgroup;
 pub mod client;
 pub mod criu;
 pub mod disk;

@@ -11,6 +11,7 @@ pub(crate) use removing::rows_of_deletion;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bosun_storage::key;
 use bosun_types::shim::{Request, Response};
@@ -27,6 +28,7 @@ use super::{SHIM_DEADLINE, TaskMessage, WAIT_DEADLINE, info, reattach};
 use crate::call;
 use crate::core::{Shared, worker};
 use crate::directory::Name;
+use crate::operation::{self, Plan};
 use crate::ports::Shim;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
 
@@ -181,14 +183,16 @@ impl TaskData {
             TaskMessage::Hold(id, freeze, reply) => self.hold(myself, id, freeze, reply),
             TaskMessage::EndCheckpoint(id) => self.end_checkpoint(id),
             TaskMessage::Known(asked, result) => self.known(myself, asked, result).await?,
-            TaskMessage::Notice(notice) => self.notice(notice).await?,
+            TaskMessage::Notice(notice) => self.notice(myself, notice).await?,
             TaskMessage::Disconnected => self.disconnected(myself),
             TaskMessage::TakenOver(result) => self.taken_over(myself, result).await?,
             TaskMessage::Lost(result) => self.lost(myself, result).await?,
             TaskMessage::Started(exec, outcome) => self.started(exec, *outcome).await?,
-            TaskMessage::ExecAdded(record, result, reply) => self.exec_added(*record, result, reply).await,
+            TaskMessage::ExecAdded(record, result, reply) => {
+                self.exec_added(myself, *record, result, reply).await
+            }
             TaskMessage::ExecDeleted(exec, result, reply) => self.exec_deleted(exec, result, reply).await,
-            TaskMessage::Frozen(freeze, result, reply) => self.frozen(freeze, result, reply).await,
+            TaskMessage::Frozen(freeze, result, reply) => self.frozen(myself, freeze, result, reply).await,
             TaskMessage::Deleted(result) => self.deleted(myself, result).await,
         }
         Ok(())
@@ -319,7 +323,41 @@ fn hold(core: &Shared, task: &TaskRecord, execs: &[ExecRecord]) {
     }
 }
 
-/// Sends a request to the shim in a worker; a refusal is told at once.
+/// A request with the crash points of its verb, if it is one that changes something.
+async fn asked(shim: &dyn Shim, request: Request, deadline: Duration) -> Result<Response> {
+    match plan_of(&request) {
+        None => shim.request(request, deadline).await,
+        Some(plan) => operation::ask(plan, || shim.request(request.clone(), deadline)).await,
+    }
+}
+
+/// Those of a task's requests that have no operation of their own.
+const fn plan_of(request: &Request) -> Option<&'static Plan> {
+    match request {
+        Request::Kill { .. } => Some(&operation::KILL),
+        Request::Pause => Some(&operation::PAUSE),
+        Request::Resume => Some(&operation::RESUME),
+        Request::Update { .. } => Some(&operation::UPDATE),
+        Request::Resize { .. } => Some(&operation::RESIZE),
+        Request::CloseStdin { .. } => Some(&operation::CLOSE_STDIN),
+        Request::AddExec { .. } => Some(&operation::ADD_EXEC),
+        Request::DeleteExec { .. } => Some(&operation::DELETE_EXEC),
+        // Steps of operations; what changes nothing; what may not be done twice.
+        Request::Create(_)
+        | Request::CreateFromDump { .. }
+        | Request::Start { .. }
+        | Request::Dump(_)
+        | Request::Delete
+        | Request::Shutdown
+        | Request::Attach { .. }
+        | Request::State
+        | Request::Pids
+        | Request::AckExit { .. }
+        | Request::WriteStdin { .. } => None,
+    }
+}
+
+/// Sends a request to the shim in a worker; a refusal is told at once. What came of one whose answer was lost is asked of the shim ([`shim`]).
 fn ask_shim(
     shim: Result<Arc<dyn Shim>>,
     request: Request,
@@ -331,7 +369,7 @@ fn ask_shim(
             // How long a write takes is the process's affair; answered too early, it would be written twice.
             let deadline =
                 if matches!(request, Request::WriteStdin { .. }) { WAIT_DEADLINE } else { SHIM_DEADLINE };
-            worker(async move { then(shim.request(request, deadline).await) });
+            worker(async move { then(asked(&*shim, request, deadline).await) });
         }
     }
 }

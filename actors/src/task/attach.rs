@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{TaskHandle, TaskMessage, WAIT_DEADLINE, record};
 use crate::core::Shared;
+use crate::operation;
 use crate::ports::Attached;
 
 /// Live output of a process.
@@ -33,7 +34,10 @@ impl TaskHandle {
         let Some(record) = record(&self.core, &self.namespace, &self.container)? else {
             return Err(Error::not_found(format!("container {} has no task", self.container)));
         };
-        let attached = self.core.host.attach(&record.nonce, exec, request).await;
+        let attached = operation::ask(&operation::ATTACH, || {
+            self.core.host.attach(&record.nonce, exec.clone(), request)
+        })
+        .await;
         let Attached { position, frames } =
             attached.map_err(|error| error.context(format!("task {}", self.container)))?;
         let (sender, records) = mpsc::channel(1);

@@ -74,10 +74,26 @@ fn phase_of(stored: &StoredPhase) -> Phase {
     }
 }
 
-/// Execs that the shim holds, never started, and no row has: whoever asked for them heard nothing.
-pub(crate) fn strangers(state: &ShimState, rows: &BTreeMap<ExecId, ExecRecord>) -> Vec<ExecId> {
-    let unstarted = state.execs.iter().filter(|(_, phase)| *phase == ShimPhase::Registered);
-    unstarted.map(|(id, _)| id).filter(|id| !rows.contains_key(*id)).cloned().collect()
+/// An exec that the shim holds and no row has: whoever asked for it heard nothing, or it is of a database that was set back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stranger {
+    /// It never ran, or has ended: it is forgotten.
+    Still(ExecId),
+    /// It runs: it is killed, and forgotten when it has ended.
+    Running(ExecId),
+}
+
+/// All of them. A row is written before its exec is started, and goes after the shim has forgotten it: there is nothing to adopt.
+pub(crate) fn strangers(state: &ShimState, rows: &BTreeMap<ExecId, ExecRecord>) -> Vec<Stranger> {
+    let unknown = state.execs.iter().filter(|(id, _)| !rows.contains_key(id));
+    let stranger = |(id, phase): &(ExecId, ShimPhase)| match phase {
+        ShimPhase::Running(_) | ShimPhase::Paused(_) | ShimPhase::Created(_) => {
+            Some(Stranger::Running(id.clone()))
+        }
+        ShimPhase::Registered | ShimPhase::Exited(..) => Some(Stranger::Still(id.clone())),
+        ShimPhase::Deleted => None,
+    };
+    unknown.filter_map(stranger).collect()
 }
 
 /// What is known of an exec. A frozen container's execs are frozen (TSK-23).
@@ -109,34 +125,41 @@ pub(crate) fn exec_info(
 #[cfg(test)]
 mod tests {
     use bosun_types::stdio::Stdio;
-    use bosun_types::task::ProcessIdentity;
+    use bosun_types::task::{ExitCause, ProcessIdentity};
     use bosun_types::{ContainerId, NamespaceName, Timestamp};
 
     use super::*;
 
     #[test]
-    fn only_execs_that_no_row_has_and_that_never_ran_are_strangers() {
+    fn execs_that_no_row_has_are_strangers_to_be_killed_or_forgotten() {
         let id = |text: &str| ExecId::new(text).expect("good");
-        let known = ExecRecord {
+        let known = |text| ExecRecord {
             namespace: NamespaceName::default_name(),
             container: ContainerId::new("c").expect("good"),
-            id: id("known"),
+            id: id(text),
             process: Vec::new(),
             stdio: Stdio::default(),
             phase: StoredPhase::Created,
             identity: None,
             created_at: Timestamp(1),
         };
-        let running = ShimPhase::Running(ProcessIdentity { pid: 1, start_ticks: 1 });
+        let process = ProcessIdentity { pid: 1, start_ticks: 1 };
+        let running = ShimPhase::Running(process);
+        let exit = ExitStatus { cause: ExitCause::Code(0), exited_at: Timestamp(2) };
         let state = ShimState {
             init: running.clone(),
             execs: vec![
                 (id("known"), ShimPhase::Registered),
+                (id("known-runs"), running.clone()),
                 (id("left"), ShimPhase::Registered),
                 (id("runs"), running),
+                (id("ended"), ShimPhase::Exited(process, exit)),
             ],
         };
-        let rows = BTreeMap::from([(id("known"), known)]);
-        assert_eq!(strangers(&state, &rows), [id("left")]);
+        let rows = BTreeMap::from(["known", "known-runs"].map(|name| (id(name), known(name))));
+        assert_eq!(
+            strangers(&state, &rows),
+            [Stranger::Still(id("left")), Stranger::Running(id("runs")), Stranger::Still(id("ended"))]
+        );
     }
 }

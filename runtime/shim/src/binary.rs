@@ -75,6 +75,7 @@ impl OciRuntime for Binary {
     }
 
     fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
+        exec.streams.give_to(exec.process, crate::oci::load_maps()?.as_ref());
         let process = crate::oci::encode(exec.process)?;
         fs::write(exec.process_file, process).context(|| format!("write {}", exec.process_file))?;
         let mut command = self.command("exec")?;

@@ -327,7 +327,7 @@ fn undo(request: &CreateRequest, cgroup: &Cgroup) {
 
 /// Whether `Start` has to go through the OCI runtime.
 pub fn is_started_by_runtime(request: &CreateRequest, sketch: &Sketch) -> bool {
-    let embedded = request.runtime == oci::EMBEDDED || request.runtime.is_empty();
+    let embedded = oci::is_embedded(&request.runtime);
     !embedded || !sketch.hooks.poststart.is_empty()
 }
 

@@ -68,13 +68,14 @@ impl OciRuntime for Embedded {
 
     fn exec(&self, exec: NewExec<'_>) -> Result<ProcessIdentity> {
         let failed = |why: String| ShimError::Runtime(format!("exec: {why}"));
-        let (spec, process) = (crate::oci::load_init_spec()?, exec.process);
+        let (inherited, process) = (crate::oci::load_inherited()?, exec.process);
         let door = Door::open(exec.init, exec.cgroup)?;
         door.check_user(process.user().uid(), process.user().gid())?;
+        exec.streams.give_to(process, door.users());
         let mut environment = process.env().clone().unwrap_or_default();
         home::complete(&mut environment, door.root(), process.user().uid());
         let program = Program::of_container()?;
-        let tenant = Tenant::new(process.clone(), environment, door.has_users(), &spec, program);
+        let tenant = Tenant::new(process.clone(), environment, door.users().is_some(), inherited, program);
         let streams = within_reach(exec.streams)?;
         let (told, tells) = pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe".into())?;
         tenant.prepare(|| door.join_groups()).map_err(failed)?;

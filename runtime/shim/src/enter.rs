@@ -81,9 +81,9 @@ impl Door {
         self.root.as_fd()
     }
 
-    /// Whether it has users of its own.
-    pub fn has_users(&self) -> bool {
-        self.users.is_some()
+    /// The maps of its users, if it has users of its own.
+    pub fn users(&self) -> Option<&IdMaps> {
+        self.users.as_ref()
     }
 
     /// Refuses a user and group that it does not have.

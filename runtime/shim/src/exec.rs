@@ -64,7 +64,6 @@ impl Shim {
         let keep = streams.descriptors();
         let job = Job::spawn(&self.job_context, &keep, || {
             let process = oci::load_process(&spec, wanted.terminal)?;
-            streams.give_to(&process, oci::load_maps()?.as_ref());
             let made = oci::runtime(&runtime).exec(NewExec {
                 id: &container_id,
                 process: &process,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use bosun_types::shim::file;
 use bosun_types::task::ProcessIdentity;
 use bosun_types::user_namespace::{IdMaps, SpecSketch};
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxPersonality, LinuxSeccomp, Process, Spec};
 
 use crate::binary::Binary;
 use crate::cgroup::Cgroup;
@@ -99,9 +99,14 @@ pub trait OciRuntime {
     fn update(&self, id: &str, cgroup_path: &str, resources: &[u8]) -> Result<()>;
 }
 
+/// Whether a runtime's name is that of the embedded one.
+pub fn is_embedded(name: &str) -> bool {
+    name == EMBEDDED || name.is_empty()
+}
+
 /// The runtime of that name: [`EMBEDDED`], or a binary's name or path.
 pub fn runtime(name: &str) -> Box<dyn OciRuntime> {
-    if name == EMBEDDED || name.is_empty() { Box::new(Embedded) } else { Box::new(Binary::new(name)) }
+    if is_embedded(name) { Box::new(Embedded) } else { Box::new(Binary::new(name)) }
 }
 
 /// Reads the bundle's spec, makes its `terminal` what the request says, and smooths what the embedded runtime trips over.
@@ -153,6 +158,27 @@ pub fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>> {
 pub fn load_init_spec() -> Result<Spec> {
     let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
     parse(&bytes, file::CONFIG)
+}
+
+/// What a further process has of its container's spec: all that is read of it for each exec.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Inherited {
+    /// Execution domain.
+    pub personality: Option<LinuxPersonality>,
+    /// A filter that is not compiled.
+    pub seccomp: Option<LinuxSeccomp>,
+}
+
+/// Reads it.
+pub fn load_inherited() -> Result<Inherited> {
+    #[derive(serde::Deserialize)]
+    struct Sketch {
+        #[serde(default)]
+        linux: Inherited,
+    }
+    let bytes = std::fs::read(file::CONFIG).context(|| format!("read {}", file::CONFIG))?;
+    Ok(parse::<Sketch>(&bytes, file::CONFIG)?.linux)
 }
 
 /// The maps of a container with users of its own.

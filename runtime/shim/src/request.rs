@@ -103,8 +103,9 @@ impl Shim {
                 let _ = self.init.signal(number);
             }
         }
-        // A frozen process dies only when it thaws.
-        if number == libc::SIGKILL && self.init.phase == Phase::Paused {
+        // A frozen process dies only when it thaws. Not for an exec's sake, whose container goes on as it is.
+        let ends_all = number == libc::SIGKILL && !matches!(target, KillTarget::Exec(_));
+        if ends_all && self.init.phase == Phase::Paused {
             self.freeze(Input::Resume)?;
         }
         Ok(Response::Done)
@@ -134,8 +135,11 @@ impl Shim {
                 .with_hint("delete execs that have ended"));
         }
         self.execs.insert(id, Process::new(Kind::Exec, spec, stdio));
-        // Its start is the next thing to come.
-        crate::cgroup::warm_up();
+        let runtime = self.container.as_ref().map(|it| it.request.runtime.as_str());
+        if !runtime.is_none_or(crate::oci::is_embedded) {
+            // Its start is the next thing to come, and a runtime binary writes `cgroup.procs`, as the embedded one does not.
+            crate::cgroup::warm_up();
+        }
         Ok(Response::Done)
     }
 

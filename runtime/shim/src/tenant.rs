@@ -20,9 +20,10 @@ use libcontainer::syscall::syscall::create_syscall;
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
-use oci_spec::runtime::{IOPriorityClass, LinuxPersonalityDomain, LinuxSeccomp, Process, Spec, User};
+use oci_spec::runtime::{IOPriorityClass, LinuxPersonalityDomain, LinuxSeccomp, Process, User};
 
 use crate::filter::Program;
+use crate::oci::Inherited;
 use crate::scheduler;
 use crate::setup::OOM_SCORE_FILE;
 
@@ -74,23 +75,21 @@ impl<T, E: std::error::Error> Step<T> for Result<T, E> {
 }
 
 impl Tenant {
-    /// Of the container with that spec; `environment` is complete. `program` is the container's compiled filter; without
-    /// one the spec's is loaded.
+    /// Of the container with these; `environment` is complete. `program` is the container's compiled filter; without one the
+    /// spec's is loaded.
     pub fn new(
         process: Process,
         environment: Vec<String>,
         has_users: bool,
-        spec: &Spec,
+        inherited: Inherited,
         program: Option<Program>,
     ) -> Self {
-        let linux = spec.linux().as_ref();
-        let personality = linux.and_then(|linux| linux.personality().as_ref());
         Self {
             process,
             environment,
             has_users,
-            personality: personality.map(|it| it.domain()),
-            seccomp: linux.and_then(|linux| linux.seccomp().clone()).filter(|_| program.is_none()),
+            personality: inherited.personality.map(|it| it.domain()),
+            seccomp: inherited.seccomp.filter(|_| program.is_none()),
             program,
         }
     }

@@ -12,9 +12,16 @@ use super::super::{TaskMessage, reattach};
 use super::{TaskData, ask_shim};
 
 impl TaskData {
-    pub(super) async fn notice(&mut self, notice: Notice) -> Result<()> {
+    pub(super) async fn notice(&mut self, myself: &ActorRef<TaskMessage>, notice: Notice) -> Result<()> {
         self.confirm();
         match notice {
+            Notice::Exited(ExitNotice { exec: Some(exec), .. }) if !self.execs.contains_key(&exec) => {
+                // Nobody was told of it, so nobody is told of its end.
+                if let Some(shim) = self.shim.clone() {
+                    reattach::bury(shim, exec, self.freezes, myself.clone());
+                }
+                Ok(())
+            }
             Notice::Exited(exit) => {
                 let process = self.processes.get_mut(&exit.exec);
                 if let Some(process) = process
@@ -137,7 +144,7 @@ impl TaskData {
                 (Phase::Created | Phase::Starting, None) if exec.is_some() => {}
                 (_, told) => {
                     let end = told.unwrap_or_else(|| self.unseen(exec));
-                    self.notice(Notice::Exited(end)).await?;
+                    self.notice(myself, Notice::Exited(end)).await?;
                 }
             }
         }

@@ -8,9 +8,9 @@ use bosun_types::task::{ExecRecord, ExecRequest, ExitStatus, StoredPhase};
 use bosun_types::{Error, ExecId, Result, Timestamp};
 use ractor::{ActorRef, RpcReplyPort};
 
-use super::super::TaskMessage;
 use super::super::phase::{Input, Phase};
 use super::super::processes::Process;
+use super::super::{TaskMessage, reattach};
 use super::{EXECS_MAX, TaskData, ask_shim};
 use crate::call;
 
@@ -73,6 +73,7 @@ impl TaskData {
 
     pub(super) async fn exec_added(
         &mut self,
+        myself: &ActorRef<TaskMessage>,
         record: ExecRecord,
         result: Result<()>,
         reply: RpcReplyPort<Result<()>>,
@@ -93,9 +94,14 @@ impl TaskData {
                 self.core.commit(batch).await.map(drop)
             }
         };
-        if result.is_ok() {
-            self.processes.insert(Some(record.id.clone()), Process::new(Phase::Created));
-            self.execs.insert(record.id.clone(), record);
+        match (&result, self.shim.clone()) {
+            (Ok(()), _) => {
+                self.processes.insert(Some(record.id.clone()), Process::new(Phase::Created));
+                self.execs.insert(record.id.clone(), record);
+            }
+            // The shim may hold it all the same, and would refuse the next one of that id.
+            (Err(_), Some(shim)) => reattach::ask_state(shim, self.freezes, myself.clone()),
+            (Err(_), None) => {}
         }
         let _ = reply.send(result);
     }

@@ -10,7 +10,7 @@ use bosun_types::{Error, ExecId, Result};
 use ractor::{ActorRef, RpcReplyPort};
 
 use super::super::phase::{Input, Phase};
-use super::super::{RemoveTask, TaskMessage};
+use super::super::{RemoveTask, TaskMessage, reattach};
 use super::{TaskData, ask_shim};
 use crate::call;
 use crate::core::worker;
@@ -41,13 +41,23 @@ impl TaskData {
         });
     }
 
-    pub(super) async fn frozen(&mut self, freeze: bool, result: Result<()>, reply: RpcReplyPort<Result<()>>) {
+    pub(super) async fn frozen(
+        &mut self,
+        myself: &ActorRef<TaskMessage>,
+        freeze: bool,
+        result: Result<()>,
+        reply: RpcReplyPort<Result<()>>,
+    ) {
         self.freezes += 1;
         let input = if freeze { Input::Paused } else { Input::Resumed };
         let result = match result.and_then(|()| self.check(None, &input, "pause")) {
             Err(error) => Err(error),
             Ok(phase) => self.record_freeze(freeze, phase).await,
         };
+        if let (Err(_), Some(shim)) = (&result, self.shim.clone()) {
+            // It may be frozen, or thawed, all the same: what is told is what is.
+            reattach::ask_state(shim, self.freezes, myself.clone());
+        }
         let _ = reply.send(result);
     }
 

@@ -107,12 +107,7 @@ impl TaskData {
             reattach::ask_state(shim, self.freezes, myself.clone());
             return Ok(());
         }
-        let strangers = strangers(&state, &self.execs);
-        match self.shim.clone() {
-            Some(shim) if self.execs_changing > 0 => reattach::ask_state(shim, asked, myself.clone()),
-            Some(shim) if !strangers.is_empty() => reattach::forget(shim, strangers, asked, myself.clone()),
-            _ => self.early.know_execs(myself),
-        }
+        self.meet_strangers(myself, &state);
         let processes = std::iter::once((None, state.init))
             .chain(state.execs.into_iter().map(|(id, phase)| (Some(id), phase)));
         for (exec, held) in processes {
@@ -134,6 +129,21 @@ impl TaskData {
             }
         }
         Ok(())
+    }
+
+    /// Execs that no row has are ended. New ones wait until they are gone, whose ids they might have; not for what is frozen, which dies when it is thawed.
+    fn meet_strangers(&mut self, myself: &ActorRef<TaskMessage>, state: &ShimState) {
+        let strangers = strangers(state, &self.execs);
+        let Some(shim) = self.shim.clone() else { return self.early.know_execs(myself) };
+        if self.execs_changing > 0 {
+            return reattach::ask_state(shim, self.freezes, myself.clone());
+        }
+        if strangers.is_empty() || matches!(state.init, ShimPhase::Paused(_)) {
+            self.early.know_execs(myself);
+        }
+        if !strangers.is_empty() {
+            reattach::end_strangers(shim, strangers, self.freezes, myself.clone());
+        }
     }
 
     /// A freeze or thaw whose outcome was lost.

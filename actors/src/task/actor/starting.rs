@@ -1,4 +1,7 @@
 //! Starting init and execs: the intent, the worker, the outcome; an exit that came early is recorded after the start.
+//!
+//! The intent rides with the next commit, at the latest the outcome's (ADR 0027): a start cannot be taken back, and whether it was done is asked of the shim
+//! after a restart, with the intent or without. It is there to be seen while a start is under way.
 
 use std::sync::Mutex;
 
@@ -65,7 +68,7 @@ impl TaskData {
         let operation = operation::record(&self.core, &self.record.namespace, intent);
         let mut batch = Batch::new();
         batch.open_operation(&operation);
-        if let Err(error) = self.core.commit(batch).await {
+        if let Err(error) = self.core.ride(batch) {
             return Err((error, Some(reply)));
         }
         let process = self.process(exec.as_ref()).map_err(|error| (error, None))?;
