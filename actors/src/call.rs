@@ -85,6 +85,12 @@ impl CallsHandle {
         let _ = tokio::time::timeout(RECOVERY_DEADLINE, ended).await;
     }
 
+    /// Between its doing and its answer: the crash point `call.<method>.done`, where a client is left without one.
+    pub fn unanswered(&self, id: &CallId) -> Result<()> {
+        bosun_faults::point(&format!("call.{}.done", id.method))
+            .map_err(|fault| bosun_types::Error::internal(fault.to_string()))
+    }
+
     /// What became of it, if it was done and is remembered.
     pub fn done(&self, id: &CallId) -> Result<Option<CallRecord>> {
         Ok(self.core.store.call(id)?)

@@ -106,13 +106,18 @@ impl ContainerHandle {
 
     /// CTR-7, CTR-8: paths `labels`, `labels.<k>`, `spec`, `extensions`, `extensions.<k>`, `image`, `snapshotkey`; none replaces all of them.
     pub async fn update(&self, given: ContainerRecord, paths: Vec<String>) -> Result<ContainerRecord> {
-        let before = RestartPolicy::from_labels(&get(&self.core, &self.namespace, &self.id)?.labels)?;
-        let record = self.replace(given, paths).await?;
-        match RestartPolicy::from_labels(&record.labels)? {
-            Some(policy) if before != Some(policy) => self.relauncher().set_policy(policy).await?,
+        let stored = get(&self.core, &self.namespace, &self.id)?;
+        let before = RestartPolicy::from_labels(&stored.labels)?;
+        let wanted = updated(stored, given.clone(), &paths)?;
+        wanted.validate()?;
+        match RestartPolicy::from_labels(&wanted.labels)? {
+            // First the policy: a call is done with its last commit.
+            Some(policy) if before != Some(policy) => {
+                call::within(None, self.relauncher().set_policy(policy)).await?;
+            }
             _ => {}
         }
-        Ok(record)
+        self.replace(given, paths).await
     }
 
     async fn replace(&self, given: ContainerRecord, paths: Vec<String>) -> Result<ContainerRecord> {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bosun_storage::batch::Batch;
 use bosun_storage::key::{self, Key};
+use bosun_types::call::CallId;
 use bosun_types::event::Event;
 use bosun_types::group::{GroupInfo, GroupPhase, GroupRecord, GroupSpec, GroupState, MemberName};
 use bosun_types::relaunch::RestartWhen;
@@ -31,7 +32,7 @@ use crate::core::{Core, Shared};
 use crate::directory::Name;
 use crate::namespaces::DEADLINE;
 use crate::writer::write;
-use crate::{containers, relaunch, task, tree};
+use crate::{call, containers, relaunch, task, tree};
 
 pub(crate) use actor::spec;
 
@@ -44,10 +45,14 @@ const ACT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
 pub enum GroupMessage {
     /// Something has become of a member: look.
     Look,
-    /// A person wants it up; answered when every member was started.
-    Start(RpcReplyPort<Result<()>>),
+    /// A person wants it up; answered when every member was started. For that call, if it has a key.
+    Start(Option<CallId>, RpcReplyPort<Result<()>>),
     /// A person wants it down; answered when every member is.
-    Stop(RpcReplyPort<Result<()>>),
+    Stop(Option<CallId>, RpcReplyPort<Result<()>>),
+    /// A start that was asked for before: answered as that one.
+    TellStart(RpcReplyPort<Result<()>>),
+    /// The same of a stop.
+    TellStop(RpcReplyPort<Result<()>>),
     /// Own worker: an act is over.
     Acted(decide::ActDone),
 }
@@ -180,12 +185,24 @@ impl GroupHandle {
 
     /// Starts its members in order, those that run already excepted; returns when all were started. Idempotent.
     pub async fn start(&self) -> Result<()> {
-        self.ask(GroupMessage::Start).await
+        let call = call::current();
+        self.ask(|reply| GroupMessage::Start(call, reply)).await
+    }
+
+    /// What came of a start that was asked for before.
+    pub async fn started(&self) -> Result<()> {
+        self.ask(GroupMessage::TellStart).await
     }
 
     /// Stops its members in reverse order, each with its own time; returns when all have ended. Idempotent.
     pub async fn stop(&self) -> Result<()> {
-        self.ask(GroupMessage::Stop).await
+        let call = call::current();
+        self.ask(|reply| GroupMessage::Stop(call, reply)).await
+    }
+
+    /// What came of a stop that was asked for before.
+    pub async fn stopped(&self) -> Result<()> {
+        self.ask(GroupMessage::TellStop).await
     }
 
     /// Removes it; its members stay. FailedPrecondition unless it is down.

@@ -6,11 +6,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bosun_storage::batch::Batch;
+use bosun_storage::image::digest_of;
 use bosun_storage::key;
+use bosun_types::call::CallId;
 use bosun_types::gc::Object;
 use bosun_types::lease::{LeaseEntry, LeaseRecord, LeaseResource};
 use bosun_types::{Error, Labels, LeaseId, NamespaceName, Result, Timestamp};
 
+use crate::call;
 use crate::core::{Core, Shared};
 use crate::directory::Name;
 use crate::namespaces::DEADLINE;
@@ -36,7 +39,11 @@ impl LeasesHandle {
 
     /// LSE-1: without an id it gets one of its own. AlreadyExists when the id is taken.
     pub async fn create(&self, id: Option<LeaseId>, labels: Labels) -> Result<LeaseRecord> {
-        let id = id.map_or_else(new_id, Ok)?;
+        let id = match (id, call::current()) {
+            (Some(id), _) => id,
+            (None, Some(call)) => id_of(&call)?,
+            (None, None) => new_id()?,
+        };
         let record =
             LeaseRecord { namespace: self.namespace.clone(), id, labels, created_at: Timestamp::now() };
         record.validate()?;
@@ -52,6 +59,11 @@ impl LeasesHandle {
             Ok(record)
         })
         .await
+    }
+
+    /// What such a call made, which was done before; with the id that it gave, or the call's own.
+    pub async fn made(&self, id: Option<LeaseId>, call: &CallId) -> Result<LeaseRecord> {
+        get(&self.core, &self.namespace, &id.map_or_else(|| id_of(call), Ok)?)
     }
 
     /// LSE-2: its absence is success. What it alone held goes with the next collection.
@@ -168,13 +180,23 @@ pub(crate) async fn remove(core: &Shared, namespace: &NamespaceName, id: &LeaseI
     let entries: Vec<LeaseEntry> = core.store.scan(&key::lease_entries_of(namespace, id))?;
     let mut batch = Batch::new();
     batch.delete::<LeaseRecord>(key::lease(namespace, id));
-    for chunk in entries.chunks(ENTRIES_AT_ONCE) {
+    let mut chunks = entries.chunks(ENTRIES_AT_ONCE).peekable();
+    while let Some(chunk) = chunks.next() {
         for entry in chunk {
             batch.delete::<LeaseEntry>(key::lease_entry(namespace, id, &entry.resource));
         }
-        core.commit(std::mem::take(&mut batch)).await?;
+        if chunks.peek().is_some() {
+            // A call is done with its last commit.
+            call::within(None, core.commit(std::mem::take(&mut batch))).await?;
+        }
     }
-    if batch.is_empty() { Ok(()) } else { core.commit(batch).await.map(drop) }
+    core.commit(batch).await.map(drop)
+}
+
+/// The id of the lease that a call with a key makes without naming one: the same when it is repeated.
+fn id_of(call: &CallId) -> Result<LeaseId> {
+    let digest = digest_of(call.key.as_str().as_bytes());
+    LeaseId::new(format!("call-{}", &digest.hex()[..24]))
 }
 
 /// LSE-1: nanoseconds, and three random bytes in the URL form of base 64.

@@ -31,6 +31,7 @@ use bosun_types::{Error, OperationId, Result};
 use futures::TryStreamExt as _;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::call;
 use crate::core::Shared;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
 use crate::transfers;
@@ -217,7 +218,7 @@ pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
         batch.close_operation(id);
         core.commit(batch).await?;
         let relauncher = crate::relaunch::Relauncher { core, namespace: &operation.namespace, id: container };
-        return relauncher.start().await.map(drop);
+        return call::within(None, relauncher.start()).await.map(drop);
     }
     // Whoever asked for something to be made was told that it failed: it may only go back. A removal may only go forward.
     let status = match &operation.intent {
@@ -240,7 +241,8 @@ pub(crate) async fn retry(core: &Shared, id: OperationId) -> Result<()> {
     let plan = plan::plan(&plan::Observed { first_of_this_life: None, ..observed.clone() });
     let mine = plan.decisions.into_iter().find(|decision| decision.subject == plan::Subject::Operation(id));
     match mine {
-        Some(decision) => execute::execute(core, &observed, &decision).await,
+        // The call is done: it is tried.
+        Some(decision) => call::within(None, execute::execute(core, &observed, &decision)).await,
         None => Ok(()),
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bosun_storage::batch::Batch;
 use bosun_storage::key;
+use bosun_types::call::CallId;
 use bosun_types::group::MemberName;
 use bosun_types::relaunch::{
     RelaunchInfo, RelaunchRecord, RestartPolicy, RestartWhen, STOP_TIMEOUT_MS, StopRequest, stopped_by_labels,
@@ -29,7 +30,7 @@ use ractor::{ActorRef, RpcReplyPort};
 use crate::ask::ask;
 use crate::core::{Core, Shared};
 use crate::directory::Name;
-use crate::{containers, group, tree};
+use crate::{call, containers, group, tree};
 
 pub(crate) use actor::spec;
 pub(crate) use decide::exceeds;
@@ -41,6 +42,8 @@ const STOP_TIMEOUT_MS_MAX: u64 = 24 * 3600 * 1000;
 
 /// What a policy is told.
 pub enum RelaunchMessage {
+    /// That message, a wish, for a client's call with a key.
+    For(CallId, Box<RelaunchMessage>),
     /// Something has become of the task: look.
     Look,
     /// A person wants it to run; answered with the pid.
@@ -49,6 +52,10 @@ pub enum RelaunchMessage {
     Stop(StopRequest, RpcReplyPort<Result<Option<ExitStatus>>>),
     /// Both, in order.
     Restart(StopRequest, RpcReplyPort<Result<u32>>),
+    /// A start or restart that was asked for before: answered as that one.
+    TellStart(RpcReplyPort<Result<u32>>),
+    /// The same of a stop.
+    TellStop(RpcReplyPort<Result<Option<ExitStatus>>>),
     /// A person is about to end it by other means, or removes its task.
     Mark(RpcReplyPort<Result<()>>),
     /// Another policy.
@@ -132,7 +139,12 @@ async fn ask_it<R: Send + 'static>(
     let name = name_of(namespace, id);
     let actor: ActorRef<RelaunchMessage> = core.directory.require(&name)?;
     let _place = core.directory.admit(&name, WAITING_MAX)?;
-    ask(&actor, message, deadline).await.map_err(|error| error.context(format!("container {id}")))?
+    let of_call = |message| match call::current() {
+        Some(call) => RelaunchMessage::For(call, Box::new(message)),
+        None => message,
+    };
+    let asked = ask(&actor, |reply| of_call(message(reply)), deadline).await;
+    asked.map_err(|error| error.context(format!("container {id}")))?
 }
 
 /// Before a person's signal or removal, where there is a policy: what follows is no failure.
@@ -213,6 +225,16 @@ impl Relauncher<'_> {
     pub(crate) async fn restart(&self, request: StopRequest) -> Result<u32> {
         check(&request)?;
         self.ask(|reply| RelaunchMessage::Restart(request, reply), stop_deadline(&request)).await
+    }
+
+    /// What came of a start or a restart that was asked for before.
+    pub(crate) async fn started(&self) -> Result<u32> {
+        self.ask(RelaunchMessage::TellStart, stop_deadline(&StopRequest::default())).await
+    }
+
+    /// What came of a stop that was asked for before.
+    pub(crate) async fn stopped(&self, request: &StopRequest) -> Result<Option<ExitStatus>> {
+        self.ask(RelaunchMessage::TellStop, stop_deadline(request)).await
     }
 
     pub(crate) async fn set_policy(&self, policy: RestartPolicy) -> Result<()> {

@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bosun_types::call::CallId;
 use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
 use bosun_types::transfer::{
@@ -77,6 +78,8 @@ struct Entry {
     namespace: NamespaceName,
     /// Equal requests of the same user join, under one lease or none; an import is equal to nothing.
     asked: Option<Asked>,
+    /// The call that it was begun for, if that has a key.
+    call: Option<CallId>,
     handle: TransferHandle,
 }
 
@@ -105,22 +108,23 @@ impl Running {
         entries.iter().filter(|(_, entry)| running(entry)).map(|(id, _)| *id).collect()
     }
 
-    /// Adds a transfer, or gives the equal one that runs.
+    /// Adds a transfer, or gives the one that runs for the same call, or the equal one.
     fn add(
         &self,
         id: u64,
         namespace: &NamespaceName,
-        kind: TransferKind,
-        subject: &str,
+        (kind, subject): (TransferKind, &str),
         asked: Option<Asked>,
+        call: Option<CallId>,
     ) -> Result<Added> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let running = |entry: &&Entry| entry.handle.progress().state == TransferState::Running;
-        if asked.is_some() {
-            let equal = |entry: &&Entry| entry.namespace == *namespace && entry.asked == asked;
-            if let Some(entry) = entries.values().filter(running).find(equal) {
-                return Ok(Added::Joined(entry.handle.clone()));
-            }
+        let same = |entry: &&Entry| {
+            let is_equal = asked.is_some() && entry.namespace == *namespace && entry.asked == asked;
+            is_equal || (call.is_some() && entry.call == call)
+        };
+        if let Some(entry) = entries.values().filter(running).find(same) {
+            return Ok(Added::Joined(entry.handle.clone()));
         }
         if entries.values().filter(running).count() >= RUNNING_MAX {
             return Err(Error::resource_exhausted(format!("{RUNNING_MAX} transfers are under way"))
@@ -137,7 +141,7 @@ impl Running {
         let (sender, progress) = watch::channel(start);
         let exact = progress::Progress::new(sender);
         let handle = TransferHandle { id, progress, exact: exact.clone(), cancel: CancellationToken::new() };
-        entries.insert(id, Entry { namespace: namespace.clone(), asked, handle: handle.clone() });
+        entries.insert(id, Entry { namespace: namespace.clone(), asked, call, handle: handle.clone() });
         let ended: Vec<u64> =
             entries.iter().filter(|(_, entry)| !running(entry)).map(|(id, _)| *id).collect();
         for id in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
@@ -154,7 +158,7 @@ pub(crate) fn follow(
     kind: TransferKind,
     subject: &str,
 ) -> Result<(Progress, CancellationToken)> {
-    match core.transfers.add(core.store.next_transfer(), namespace, kind, subject, None)? {
+    match core.transfers.add(core.store.next_transfer(), namespace, (kind, subject), None, None)? {
         Added::New(handle, progress) => Ok((progress, handle.cancel)),
         Added::Joined(_) => Err(Error::internal("nothing was asked that could be joined")),
     }
@@ -213,6 +217,24 @@ impl TransfersHandle {
 
     async fn start(&self, request: Request, credential: Option<Credential>) -> Result<TransferHandle> {
         logged::start(&self.core, &self.namespace, (request, credential, self.lease.clone())).await
+    }
+
+    /// A transfer that was begun, and done, for an earlier try of a call: ended, with what it made as far as that is still there.
+    pub async fn done(
+        &self,
+        kind: TransferKind,
+        subject: &str,
+        image: Option<&ImageName>,
+    ) -> Result<TransferHandle> {
+        let id = self.core.store.next_transfer();
+        let made = image.and_then(|name| crate::images::get(&self.core, &self.namespace, name).ok());
+        match self.core.transfers.add(id, &self.namespace, (kind, subject), None, None)? {
+            Added::Joined(handle) => Ok(handle),
+            Added::New(handle, progress) => {
+                progress.end(TransferState::Done(made.into_iter().collect()));
+                Ok(handle)
+            }
+        }
     }
 
     /// Starts an import of the archive whose bytes come through `bytes`; its end is the end of the archive.

@@ -1,5 +1,6 @@
 //! Chaos: crashes at every registered step, random `kill -9`, a full disk.
 
+mod answers;
 mod collect;
 mod commits;
 mod copies;

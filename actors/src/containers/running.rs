@@ -6,6 +6,7 @@ use bosun_types::relaunch::{POLICY_LABEL, RelaunchInfo, RelaunchRecord, RestartP
 use bosun_types::task::ExitStatus;
 
 use super::{ContainerHandle, get};
+use crate::call;
 use crate::relaunch::{self, Relauncher};
 
 impl ContainerHandle {
@@ -34,14 +35,24 @@ impl ContainerHandle {
 
     /// Gives it another restart policy. A container that has ended already is left as it is. The ecosystem's label follows, where there is one (RST-1).
     pub async fn set_restart_policy(&self, policy: RestartPolicy) -> Result<()> {
-        self.relauncher().set_policy(policy).await?;
-        let record = get(&self.core, &self.namespace, &self.id)?;
-        if record.labels.contains_key(POLICY_LABEL) {
-            let mut record = record;
-            record.labels.insert(POLICY_LABEL.to_owned(), policy.when.to_string());
-            self.replace(record, vec![format!("labels.{POLICY_LABEL}")]).await?;
+        let mut record = get(&self.core, &self.namespace, &self.id)?;
+        if !record.labels.contains_key(POLICY_LABEL) {
+            return self.relauncher().set_policy(policy).await;
         }
-        Ok(())
+        // A call is done with its last commit.
+        call::within(None, self.relauncher().set_policy(policy)).await?;
+        record.labels.insert(POLICY_LABEL.to_owned(), policy.when.to_string());
+        self.replace(record, vec![format!("labels.{POLICY_LABEL}")]).await.map(drop)
+    }
+
+    /// What came of a start or a restart that was asked for before.
+    pub async fn started(&self) -> Result<u32> {
+        self.relauncher().started().await
+    }
+
+    /// What came of a stop that was asked for before.
+    pub async fn stopped(&self, request: StopRequest) -> Result<Option<ExitStatus>> {
+        self.relauncher().stopped(&request).await
     }
 
     pub(super) fn relauncher(&self) -> Relauncher<'_> {

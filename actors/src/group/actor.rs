@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bosun_storage::batch::Batch;
+use bosun_types::call::CallId;
 use bosun_types::event::Event;
 use bosun_types::group::{GroupPhase, GroupRecord, GroupState, MemberName};
 use bosun_types::relaunch::RelaunchPhase;
@@ -14,6 +15,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use super::act::MemberAct;
 use super::decide::{self, Act, ActDone, Decided, News, Seen, exit_words, next};
 use super::{GroupMessage, name_of};
+use crate::call;
 use crate::core::{Shared, worker};
 use crate::supervisor::{ChildSpec, Exit, RestartType, WORKER_SHUTDOWN};
 use crate::{relaunch, task};
@@ -84,8 +86,13 @@ impl Actor for GroupActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             GroupMessage::Look => data.go_on().await,
-            GroupMessage::Start(reply) => data.start(reply).await,
-            GroupMessage::Stop(reply) => data.stop(reply).await,
+            GroupMessage::Start(call, reply) => data.start(call, reply).await,
+            GroupMessage::Stop(call, reply) => data.stop(call, reply).await,
+            GroupMessage::TellStart(reply) => {
+                data.starters.push(reply);
+                data.go_on().await;
+            }
+            GroupMessage::TellStop(reply) => data.tell_stop(reply).await,
             GroupMessage::Acted(done) => data.acted(done).await,
         }
         Ok(())
@@ -281,7 +288,8 @@ impl Data {
         }
     }
 
-    async fn start(&mut self, reply: Ask) {
+    /// Only the commit that takes the wish up is the call's.
+    async fn start(&mut self, call: Option<CallId>, reply: Ask) {
         if matches!(self.record.state.phase, GroupPhase::Stopping { .. }) {
             let error = Error::failed_precondition("it is being stopped")
                 .with_hint("wait for its end, then start it");
@@ -292,7 +300,7 @@ impl Data {
             Ok(seen) => {
                 let boot = self.core.host.boot_id();
                 let state = decide::begin(&self.record.spec, &self.record.state, &seen, &boot);
-                self.remember(state, &[]).await
+                call::within(call, self.remember(state, &[])).await
             }
             Err(error) => Err(error),
         };
@@ -302,12 +310,22 @@ impl Data {
         }
     }
 
-    async fn stop(&mut self, reply: Ask) {
+    async fn stop(&mut self, call: Option<CallId>, reply: Ask) {
         self.stoppers.push(reply);
-        match self.remember(decide::end(&self.record.state), &[]).await {
+        let ending = decide::end(&self.record.state);
+        match call::within(call, self.remember(ending, &[])).await {
             Ok(()) => self.go_on().await,
             Err(error) => self.stoppers.drain(..).for_each(|stopper| drop(stopper.send(Err(error.clone())))),
         }
+    }
+
+    /// It was asked for before: under way, or done, whatever was asked for since.
+    async fn tell_stop(&mut self, reply: Ask) {
+        match self.record.state.phase {
+            GroupPhase::Stopping { .. } => self.stoppers.push(reply),
+            _ => drop(reply.send(Ok(()))),
+        }
+        self.go_on().await;
     }
 
     /// Whoever waits for what the group has come to.

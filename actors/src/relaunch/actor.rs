@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use bosun_runtime::task_directory;
 use bosun_storage::batch::Batch;
+use bosun_types::call::CallId;
 use bosun_types::event::Event;
 use bosun_types::operation::Intent;
 use bosun_types::relaunch::{Attempt, Heritage, RelaunchPhase, RelaunchRecord, RestartPolicy};
 use bosun_types::signal;
 use bosun_types::task::{ExitStatus, KillTarget, StoredPhase, TaskRecord};
-use bosun_types::{ContainerId, Error, NamespaceName, Result, Timestamp};
+use bosun_types::{CallKey, ContainerId, Error, NamespaceName, Result, Timestamp};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::decide::{Decided, Input, later, next};
 use super::{Ask, RelaunchMessage, name_of};
+use crate::call;
 use crate::core::Shared;
 use crate::operation;
 use crate::supervisor::{ChildSpec, RestartType, WORKER_SHUTDOWN};
@@ -38,6 +40,8 @@ struct Data {
     working: Option<Arc<Mutex<u32>>>,
     /// The container is being removed.
     retired: bool,
+    /// A stop that is under way was begun before this actor: its signal may not have been sent.
+    silent: bool,
     starters: Vec<Ask<u32>>,
     stoppers: Vec<Ask<Option<ExitStatus>>>,
 }
@@ -82,7 +86,7 @@ impl Actor for RelaunchActor {
         // The first act is to look, when the tree stands.
         let _ = myself.send_message(RelaunchMessage::Look);
         let (starters, stoppers) = (Vec::new(), Vec::new());
-        Ok(Data { core, me: myself, record, working: None, retired: false, starters, stoppers })
+        Ok(Data { core, me: myself, record, working: None, retired: false, silent: true, starters, stoppers })
     }
 
     async fn handle(
@@ -91,14 +95,25 @@ impl Actor for RelaunchActor {
         message: RelaunchMessage,
         data: &mut Data,
     ) -> Result<(), ActorProcessingErr> {
+        // Only the commit that takes the wish up is the call's: what is looked at and mended on the way is not.
+        let (call, message) = match message {
+            RelaunchMessage::For(call, message) => (Some(call), *message),
+            message => (None, message),
+        };
         match message {
+            // A message is for one call.
+            RelaunchMessage::For(..) => {}
             RelaunchMessage::Look => data.look_and_pursue().await,
             RelaunchMessage::Tick => data.tick().await,
-            RelaunchMessage::Start(reply) => data.start(reply).await,
-            RelaunchMessage::Stop(request, reply) => data.stop(request, reply).await,
-            RelaunchMessage::Restart(request, reply) => data.restart(request, reply).await,
+            RelaunchMessage::Start(reply) => data.start(call, reply).await,
+            RelaunchMessage::Stop(request, reply) => data.stop(call, request, reply).await,
+            RelaunchMessage::Restart(request, reply) => data.restart(call, request, reply).await,
+            RelaunchMessage::TellStart(reply) => data.tell_start(reply).await,
+            RelaunchMessage::TellStop(reply) => data.tell_stop(reply).await,
             RelaunchMessage::Mark(reply) => drop(reply.send(data.mark().await)),
-            RelaunchMessage::SetPolicy(policy, reply) => drop(reply.send(data.set_policy(policy).await)),
+            RelaunchMessage::SetPolicy(policy, reply) => {
+                drop(reply.send(call::within(call, data.set_policy(policy)).await));
+            }
             RelaunchMessage::Retire(reply) => drop(reply.send(data.retire())),
             RelaunchMessage::Unretire => {
                 data.retired = false;
@@ -253,13 +268,15 @@ impl Data {
                 }
                 self.wake(left(until.min(longest)));
             }
-            RelaunchPhase::Stopping { until, .. } => {
-                if until <= now {
-                    self.tell(signal::KILL, KillTarget::All);
-                    self.wake(KILL_AGAIN);
-                } else {
-                    self.wake(left(until));
+            RelaunchPhase::Stopping { until, .. } if until <= now => {
+                self.tell(None, signal::KILL, KillTarget::All);
+                self.wake(KILL_AGAIN);
+            }
+            RelaunchPhase::Stopping { signal, until, .. } => {
+                if std::mem::take(&mut self.silent) {
+                    self.tell(Some(self.call_of_stop(until)), signal, KillTarget::Init);
                 }
+                self.wake(left(until));
             }
             RelaunchPhase::Relaunching(attempt) => {
                 if self.working.is_none() {
@@ -269,15 +286,22 @@ impl Data {
         }
     }
 
+    /// A stop's own signal, so that it is sent once even if the daemon is killed between the commit and the signal.
+    fn call_of_stop(&self, until: Timestamp) -> CallId {
+        let RelaunchRecord { namespace, container, .. } = &self.record;
+        let key = CallKey::new(format!("{:016x}", until.0)).expect("digits are a key");
+        CallId { key, method: "stop".to_owned(), subject: format!("{namespace}/{container}") }
+    }
+
     /// Sends a signal in a worker. A frozen container gets it when it is thawed: it is.
-    fn tell(&self, signal: u32, target: KillTarget) {
+    fn tell(&self, call: Option<CallId>, signal: u32, target: KillTarget) {
         let (task, frozen) = (
             self.handle_of_task(),
             matches!(self.task(), Ok(Some(TaskRecord { phase: StoredPhase::Paused, .. }))),
         );
         let me = self.me.clone();
         tokio::spawn(async move {
-            if let Err(error) = task.signal(target, signal).await {
+            if let Err(error) = call::within(call, task.signal(target, signal)).await {
                 tracing::debug!(%error, "a signal of a stop");
             }
             if frozen {

@@ -302,11 +302,39 @@ impl TaskData {
 
     fn update(&self, resources: Vec<u8>, reply: RpcReplyPort<Result<()>>) {
         let allowed = self.check(None, &Input::Update, "update").and_then(|_| self.shim());
-        ask_shim(allowed, Request::Update { resources }, move |result| drop(reply.send(result.map(drop))));
+        self.ask_once(allowed, Request::Update { resources }, move |result| {
+            drop(reply.send(result.map(drop)))
+        });
     }
 
     fn pass(&self, request: Request, reply: RpcReplyPort<Result<Response>>) {
-        ask_shim(self.shim(), request, move |result| drop(reply.send(result)));
+        self.ask_once(self.shim(), request, move |result| drop(reply.send(result)));
+    }
+
+    /// Sends a request to the shim for the call at hand, which remembers that it was done: there is no commit that could.
+    fn ask_once(
+        &self,
+        allowed: Result<Arc<dyn Shim>>,
+        request: Request,
+        then: impl FnOnce(Result<Response>) + Send + 'static,
+    ) {
+        match (call::current(), allowed) {
+            (None, allowed) => ask_shim(allowed, request, then),
+            (Some(_), Err(refusal)) => self.recall(refusal, then),
+            (Some(call), Ok(shim)) => {
+                ask_shim(Ok(shim), Request::Once { call, request: Box::new(request) }, then);
+            }
+        }
+    }
+
+    /// What is refused now may have been done by this very call, before the daemon was killed: the shim knows.
+    fn recall(&self, refusal: Error, then: impl FnOnce(Result<Response>) + Send + 'static) {
+        match (call::current(), self.shim()) {
+            (Some(call), Ok(shim)) => {
+                ask_shim(Ok(shim), Request::Recall { call }, move |known| then(known.map_err(|_| refusal)));
+            }
+            _ => then(Err(refusal)),
+        }
     }
 }
 
@@ -332,7 +360,7 @@ async fn asked(shim: &dyn Shim, request: Request, deadline: Duration) -> Result<
 }
 
 /// Those of a task's requests that have no operation of their own.
-const fn plan_of(request: &Request) -> Option<&'static Plan> {
+fn plan_of(request: &Request) -> Option<&'static Plan> {
     match request {
         Request::Kill { .. } => Some(&operation::KILL),
         Request::Pause => Some(&operation::PAUSE),
@@ -342,6 +370,7 @@ const fn plan_of(request: &Request) -> Option<&'static Plan> {
         Request::CloseStdin { .. } => Some(&operation::CLOSE_STDIN),
         Request::AddExec { .. } => Some(&operation::ADD_EXEC),
         Request::DeleteExec { .. } => Some(&operation::DELETE_EXEC),
+        Request::Once { request, .. } => plan_of(request),
         // Steps of operations; what changes nothing; what may not be done twice.
         Request::Create(_)
         | Request::CreateFromDump { .. }
@@ -353,6 +382,7 @@ const fn plan_of(request: &Request) -> Option<&'static Plan> {
         | Request::State
         | Request::Pids
         | Request::AckExit { .. }
+        | Request::Recall { .. }
         | Request::WriteStdin { .. } => None,
     }
 }
@@ -367,8 +397,12 @@ fn ask_shim(
         Err(error) => then(Err(error)),
         Ok(shim) => {
             // How long a write takes is the process's affair; answered too early, it would be written twice.
-            let deadline =
-                if matches!(request, Request::WriteStdin { .. }) { WAIT_DEADLINE } else { SHIM_DEADLINE };
+            let is_write = |request: &Request| matches!(request, Request::WriteStdin { .. });
+            let is_long = match &request {
+                Request::Once { request, .. } => is_write(request),
+                request => is_write(request),
+            };
+            let deadline = if is_long { WAIT_DEADLINE } else { SHIM_DEADLINE };
             worker(async move { then(asked(&*shim, request, deadline).await) });
         }
     }

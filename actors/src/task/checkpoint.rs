@@ -16,7 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bosun_storage::batch::Batch;
-use bosun_types::checkpoint::{CheckpointRequest, DumpOptions, default_name};
+use bosun_storage::key;
+use bosun_types::call::{CallId, CallRecord};
+use bosun_types::checkpoint::{CheckpointRequest, DumpOptions, default_name, default_repository};
 use bosun_types::container::ContainerRecord;
 use bosun_types::content::Descriptor;
 use bosun_types::image::ImageRecord;
@@ -27,6 +29,7 @@ use bosun_types::{ContainerId, Error, ErrorClass, ImageName, NamespaceName, Resu
 use futures::future::BoxFuture;
 
 use super::{DEADLINE, TaskHandle, TaskMessage};
+use crate::call;
 use crate::core::{Shared, blocking};
 use crate::operation::{self, CHECKPOINT, Operation, Plan};
 use crate::{checkpoints, images};
@@ -59,12 +62,29 @@ impl TaskHandle {
         request.dump.check()?;
         let image = request.image.map_or_else(|| default_name(&self.container, Timestamp::now()), Ok)?;
         let (this, exit, options) = (self.clone(), request.exit, request.dump);
-        let work = self.core.runtime.spawn(async move { this.make_checkpoint(image, exit, options).await });
+        let call = call::current();
+        let work =
+            self.core.runtime.spawn(async move { this.make_checkpoint(call, image, exit, options).await });
         work.await.map_err(|error| Error::internal(format!("the checkpoint's worker: {error}")))?
     }
 
+    /// What a call made that was done before: under the name that it gave, or under the newest of those that it might have got.
+    pub async fn checkpointed(&self, name: Option<ImageName>, call: &CallRecord) -> Result<ImageRecord> {
+        if let Some(name) = name {
+            return images::get(&self.core, &self.namespace, &name);
+        }
+        let images: Vec<ImageRecord> = self.core.store.scan(&key::within(&self.namespace))?;
+        let own = format!("{}:", default_repository(&self.container));
+        let made =
+            images.into_iter().filter(|it| it.name.as_str().starts_with(&own) && it.created_at <= call.at);
+        made.max_by_key(|it| it.created_at)
+            .ok_or_else(|| Error::not_found("the checkpoint was removed since"))
+    }
+
+    /// Only the commits that log it and close it are the call's.
     async fn make_checkpoint(
         &self,
+        call: Option<CallId>,
         image: ImageName,
         exit: bool,
         options: DumpOptions,
@@ -75,7 +95,8 @@ impl TaskHandle {
             None => None,
         };
         let begin = Begin { image, exit };
-        let operation = self.ask(|reply| TaskMessage::BeginCheckpoint(begin, reply), DEADLINE).await??;
+        let begun = self.ask(|reply| TaskMessage::BeginCheckpoint(begin, reply), DEADLINE);
+        let operation = call::within(call, begun).await??;
         let result = self.perform_checkpoint(&operation, container, base, options).await;
         self.end_checkpoint(&operation);
         result
@@ -104,7 +125,7 @@ impl TaskHandle {
         }
         let mut batch = Batch::new();
         batch.close_operation(operation.id);
-        self.core.commit(batch).await?;
+        call::within(operation.call.clone(), self.core.commit(batch)).await?;
         images::get(&self.core, &self.namespace, work.image()?.0)
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn start(
     };
     let id = core.store.next_transfer();
     let Added::New(handle, progress) =
-        core.transfers.add(id, namespace, TransferKind::Export, &subject, None)?
+        core.transfers.add(id, namespace, (TransferKind::Export, &subject), None, None)?
     else {
         return Err(Error::internal("an export joins nothing"));
     };

@@ -40,7 +40,7 @@ pub(crate) fn start(
     }
     let id = core.store.next_transfer();
     let Added::New(handle, progress) =
-        core.transfers.add(id, namespace, TransferKind::Import, "archive", None)?
+        core.transfers.add(id, namespace, (TransferKind::Import, "archive"), None, None)?
     else {
         return Err(Error::internal("an import joins nothing"));
     };

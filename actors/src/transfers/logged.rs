@@ -19,6 +19,7 @@ use bosun_types::{Error, LeaseId, NamespaceName, Result};
 use super::layers::{Remote, Work};
 use super::progress::Progress;
 use super::{Added, Asked, TransferHandle, object, pull, push, secrets};
+use crate::call;
 use crate::core::{Shared, blocking};
 use crate::leases;
 use crate::operation;
@@ -120,7 +121,8 @@ pub(super) async fn start(core: &Shared, namespace: &NamespaceName, asked: Asked
     leases::extend(core, &mut Batch::new(), namespace, lease.as_ref(), [])?;
     let id = core.store.next_transfer();
     let subject = request.reference().to_string();
-    let added = core.transfers.add(id, namespace, request.kind(), &subject, Some(asked.clone()))?;
+    let what = (request.kind(), subject.as_str());
+    let added = core.transfers.add(id, namespace, what, Some(asked.clone()), call::current())?;
     let (handle, progress) = match added {
         Added::Joined(handle) => return Ok(handle),
         Added::New(handle, progress) => (handle, progress),
@@ -149,7 +151,8 @@ pub(crate) async fn resume(core: &Shared, operation: OperationRecord) -> Result<
     let credential = secrets::recall(core, transfer).await?;
     let (kind, subject) = (request.kind(), request.reference().to_string());
     let asked = (request, credential, lease);
-    match core.transfers.add(transfer, &operation.namespace, kind, &subject, Some(asked.clone()))? {
+    let (what, call) = ((kind, subject.as_str()), operation.call.clone());
+    match core.transfers.add(transfer, &operation.namespace, what, Some(asked.clone()), call)? {
         // A client asked for the same again before we got here: that one does it, and this intent is over.
         Added::Joined(_) => {
             let mut batch = Batch::new();
@@ -231,7 +234,7 @@ pub(super) async fn perform<O: operation::Operation>(
     if let Err(failure) = operation::perform(work).await {
         return Err(operation::close_failed(core, operation, failure, |_| ()).await);
     }
-    match record.await {
+    match call::within(operation.call.clone(), record).await {
         Ok(images) => Ok(images),
         Err(error) => {
             // Nothing of the commit is there: take back what it would have named.

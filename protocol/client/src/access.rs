@@ -36,7 +36,7 @@ impl Client {
     /// PermissionDenied: this connection is of a namespace socket itself.
     pub async fn create_socket(&self, socket: SocketRecord) -> Result<(SocketRecord, PathBuf)> {
         self.driver()
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().create_socket_request();
                 socket.write(request.get().init_socket());
                 answer!(results, request);
@@ -61,7 +61,7 @@ impl Client {
     /// NotFound.
     pub async fn remove_socket(&self, id: SocketId) -> Result<()> {
         self.driver()
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().remove_socket_request();
                 request.get().set_id(id.as_str());
                 answer!(_results, request);

@@ -37,11 +37,11 @@ pub struct Content {
 
 /// One call on the content capability.
 macro_rules! on_content {
-    ($self:ident, |$content:ident, $results:ident| $request:expr => $value:expr) => {{
+    ($self:ident.$how:ident, |$content:ident, $results:ident| $request:expr => $value:expr) => {{
         let namespace = $self.namespace.clone();
         $self
             .driver
-            .call(move |session| async move {
+            .$how(move |session| async move {
                 let $content = (*session.scope(&namespace).content).clone();
                 answer!($results, $request);
                 Ok($value)
@@ -57,7 +57,7 @@ impl Content {
 
     /// One blob's record.
     pub async fn info(&self, digest: Digest) -> Result<ContentRecord> {
-        on_content!(self, |content, results| {
+        on_content!(self.call, |content, results| {
             let mut request = content.info_request();
             request.get().set_digest(digest.to_string().as_str());
             request
@@ -87,7 +87,7 @@ impl Content {
         labels: Labels,
         replace: bool,
     ) -> Result<ContentRecord> {
-        on_content!(self, |content, results| {
+        on_content!(self.change, |content, results| {
             let mut request = content.update_labels_request();
             let mut params = request.get();
             params.set_digest(digest.to_string().as_str());
@@ -115,7 +115,7 @@ impl Content {
 
     /// Removes a blob from this namespace.
     pub async fn delete(&self, digest: Digest) -> Result<()> {
-        on_content!(self, |content, _results| {
+        on_content!(self.change, |content, _results| {
             let mut request = content.delete_request();
             request.get().set_digest(digest.to_string().as_str());
             request
@@ -166,7 +166,7 @@ impl Content {
         let (commands, receiver) = mpsc::channel(CHUNKS_BUFFERED_MAX);
         let status = self
             .driver
-            .call(move |session| async move {
+            .open(move |session| async move {
                 let mut request = session.scope(&namespace).content.writer_request();
                 let mut params = request.get();
                 params.set_reference(reference.as_str());
@@ -186,7 +186,7 @@ impl Content {
 
     /// One unfinished ingest.
     pub async fn status(&self, reference: String) -> Result<IngestStatus> {
-        on_content!(self, |content, results| {
+        on_content!(self.call, |content, results| {
             let mut request = content.status_request();
             request.get().set_reference(reference.as_str());
             request
@@ -201,7 +201,7 @@ impl Content {
     /// Those that the filters want: field `ref`.
     pub async fn statuses_where(&self, filters: impl Into<Filters>) -> Result<Vec<IngestStatus>> {
         let filters = filters.into();
-        on_content!(self, |content, results| {
+        on_content!(self.call, |content, results| {
             let mut request = content.statuses_request();
             write_texts(filters.texts(), request.get().init_filters(length(filters.texts())));
             request
@@ -210,7 +210,7 @@ impl Content {
 
     /// Removes an unfinished ingest.
     pub async fn abort(&self, reference: String) -> Result<()> {
-        on_content!(self, |content, _results| {
+        on_content!(self.change, |content, _results| {
             let mut request = content.abort_request();
             request.get().set_reference(reference.as_str());
             request

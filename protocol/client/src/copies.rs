@@ -46,7 +46,7 @@ impl Container {
         let ended = sink.ended();
         let (sender, outcome) = oneshot::channel();
         self.driver
-            .call(move |session| async move {
+            .open(move |session| async move {
                 let mut call = session.scope(&namespace).container(&id).copy_out_request();
                 request.write(call.get().init_request());
                 call.get().set_sink(capnp_rpc::new_client(sink));
@@ -68,7 +68,7 @@ impl Container {
         let (chunk_sender, chunk_receiver) = mpsc::channel(CHUNKS_BUFFERED_MAX);
         let (sender, outcome) = oneshot::channel();
         self.driver
-            .call(move |session| async move {
+            .open(move |session| async move {
                 let mut call = session.scope(&namespace).container(&id).copy_in_request();
                 request.write(call.get().init_request());
                 answer!(results, call);

@@ -105,7 +105,7 @@ impl Client {
     ) -> Result<Self> {
         let default_namespace = options.namespace.clone();
         let driver = Driver::start_over(Box::new(stream), options)?;
-        driver.once(|_session| async { Ok(()) }).await?;
+        driver.open(|_session| async { Ok(()) }).await?;
         Ok(Self { driver, default_namespace })
     }
 
@@ -247,7 +247,7 @@ impl Client {
     /// FailedPrecondition unless it is parked.
     pub async fn forget_operation(&self, id: OperationId) -> Result<()> {
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().forget_operation_request();
                 request.get().set_id(id.0);
                 answer!(_results, request);
@@ -259,7 +259,7 @@ impl Client {
     /// Lets a parked operation try again.
     pub async fn retry_operation(&self, id: OperationId) -> Result<()> {
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut request = session.bosun().retry_operation_request();
                 request.get().set_id(id.0);
                 answer!(_results, request);

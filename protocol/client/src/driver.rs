@@ -63,73 +63,51 @@ impl Driver {
         Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, reconnect_deadline }) })
     }
 
-    /// Runs one call on the private thread, under the deadline, at most so many at once. Dropping the future cancels it.
+    /// Runs one call that looks, or that is the same when repeated, under the deadline, at most so many at once: again when the connection is lost, until the
+    /// daemon is there again or patience is over. Dropping the future cancels it.
     pub(crate) async fn call<T, F, W>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(Rc<Session>) -> W + Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        let permit = self.permit().await;
-        let outcome = self.run(Some(self.shared.call_deadline), work).await;
-        drop(permit);
-        outcome.map_err(Failure::into_error)
+        let _permit = self.permit().await;
+        self.repeat(Manner { key: None, deadline: Some(self.shared.call_deadline), patient: false }, work)
+            .await
     }
 
-    /// As [`Self::call`] for what changes something: with an idempotency key of its own, so that it can be repeated when the connection is lost, until the
-    /// daemon is there again, and is done once all the same. `work` makes each kind of change once for each thing.
+    /// As [`Self::call`] for what changes something: with an idempotency key of its own, so that it is done once however often it is repeated. `work` makes
+    /// each kind of change once for each thing.
     pub(crate) async fn change<T, F, W>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        let permit = self.permit().await;
-        let (key, begun) = (new_key()?, Instant::now());
-        let mut lost: Option<Instant> = None;
-        let outcome = loop {
-            let (work, key, again) = (work.clone(), key.clone(), lost.is_some());
-            let left = self.shared.call_deadline.saturating_sub(begun.elapsed());
-            let keyed = move |session: Rc<Session>| work(session.keyed(&key, again));
-            let outcome = self.run(Some(left), keyed).await;
-            let is_patient = || lost.is_some_and(|at| at.elapsed() < self.shared.reconnect_deadline);
-            match outcome {
-                Err(Failure::Lost(_)) if !left.is_zero() => lost = Some(Instant::now()),
-                // It is starting, and has not yet found again what this is about.
-                Err(Failure::Answer(error)) if error.class == ErrorClass::Unavailable && is_patient() => {
-                    self.pause(WAIT_PAUSE).await?;
-                }
-                outcome => break outcome,
-            }
-        };
-        drop(permit);
-        outcome.map_err(Failure::into_error)
+        let _permit = self.permit().await;
+        let manner =
+            Manner { key: Some(new_key()?), deadline: Some(self.shared.call_deadline), patient: false };
+        self.repeat(manner, work).await
     }
 
-    /// As [`Self::call`] for what waits for something to happen: no deadline, not counted, and repeated on a new connection
-    /// when the old one is lost.
+    /// As [`Self::change`] for what takes as long as it takes: no deadline, not counted; and a thing that the daemon has not found again yet is waited for.
+    pub(crate) async fn change_and_wait<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        self.repeat(Manner { key: Some(new_key()?), deadline: None, patient: true }, work).await
+    }
+
+    /// As [`Self::call`] for what has no deadline.
     pub(crate) async fn wait<T, F, W>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: Fn(Rc<Session>) -> W + Send + Clone + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        loop {
-            match self.run(None, work.clone()).await {
-                Err(Failure::Lost(_)) => {}
-                outcome => return outcome.map_err(Failure::into_error),
-            }
-        }
-    }
-
-    /// As [`Self::wait`] for what must not be done twice: a lost connection is told.
-    pub(crate) async fn once<T, F, W>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(Rc<Session>) -> W + Send + 'static,
-        W: Future<Output = std::result::Result<T, Failure>> + 'static,
-    {
-        self.run(None, work).await.map_err(Failure::into_error)
+        self.repeat(Manner { key: None, deadline: None, patient: false }, work).await
     }
 
     /// As [`Self::wait`], for things of the daemon that it finds again after a restart: until it has, it answers Unavailable,
@@ -137,18 +115,48 @@ impl Driver {
     pub(crate) async fn wait_through_recovery<T, F, W>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: Fn(Rc<Session>) -> W + Send + Clone + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        let patience = Instant::now() + self.shared.reconnect_deadline;
-        let mut lost = None;
+        self.repeat(Manner { key: None, deadline: None, patient: true }, work).await
+    }
+
+    /// Begins what lives as long as its connection, a stream: under the deadline, and a lost connection is told.
+    pub(crate) async fn open<T, F, W>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let _permit = self.permit().await;
+        self.run(Some(self.shared.call_deadline), work).await.map_err(Failure::into_error)
+    }
+
+    async fn repeat<T, F, W>(&self, manner: Manner, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let (begun, mut lost) = (Instant::now(), None::<Instant>);
         loop {
-            match self.run(None, work.clone()).await {
-                Err(Failure::Lost(_)) => lost = Some(Instant::now() + self.shared.reconnect_deadline),
-                Err(Failure::Answer(error))
-                    if error.class == ErrorClass::Unavailable
-                        && Instant::now() < lost.unwrap_or(patience) =>
-                {
+            let left = manner.deadline.map(|deadline| deadline.saturating_sub(begun.elapsed()));
+            let (work, key, again) = (work.clone(), manner.key.clone(), lost.is_some());
+            let outcome = self.run(left, move |session: Rc<Session>| {
+                work(match key {
+                    Some(key) => session.keyed(&key, again),
+                    None => session,
+                })
+            });
+            let outcome = outcome.await;
+            let since = lost.or(manner.patient.then_some(begun));
+            let is_patient = || since.is_some_and(|at| at.elapsed() < self.shared.reconnect_deadline);
+            match outcome {
+                Err(Failure::Lost(_)) if left.is_none_or(|left| !left.is_zero()) => {
+                    lost = Some(Instant::now())
+                }
+                // It is starting, and has not yet found again what this is about.
+                Err(Failure::Answer(error)) if error.class == ErrorClass::Unavailable && is_patient() => {
                     self.pause(WAIT_PAUSE).await?;
                 }
                 outcome => return outcome.map_err(Failure::into_error),
@@ -214,6 +222,16 @@ impl Driver {
         })?;
         receiver.await.map_err(|_| Failure::Answer(closed()))?
     }
+}
+
+/// How a call is repeated.
+struct Manner {
+    /// Of a change.
+    key: Option<String>,
+    /// In all, repetitions included.
+    deadline: Option<Duration>,
+    /// Whether Unavailable is waited out from the beginning; else only behind a lost connection.
+    patient: bool,
 }
 
 /// 128 random bits.

@@ -28,7 +28,7 @@ impl Groups {
     pub async fn create(&self, spec: GroupSpec) -> Result<GroupInfo> {
         let namespace = self.namespace.clone();
         self.driver
-            .call(move |session| async move {
+            .change(move |session| async move {
                 let mut call = session.scope(&namespace).groups.create_request();
                 spec.write(call.get().init_spec());
                 answer!(results, call);
@@ -66,19 +66,16 @@ pub struct Group {
     name: GroupName,
 }
 
-/// One call on the group's capability. The daemon finishes it whatever becomes of us, and asked again it is the same request: a lost connection is made anew.
+/// One call on the group's capability. The daemon finishes it whatever becomes of us.
 macro_rules! on_group {
-    ($self:ident, |$group:ident, $results:ident| $request:expr => $value:expr) => {{
+    ($self:ident.$how:ident, |$group:ident, $results:ident| $request:expr => $value:expr) => {{
         let (namespace, name) = ($self.namespace.clone(), $self.name.clone());
         $self
             .driver
-            .wait_through_recovery(move |session| {
-                let (namespace, name) = (namespace.clone(), name.clone());
-                async move {
-                    let $group = session.scope(&namespace).group(&name);
-                    answer!($results, $request);
-                    Ok($value)
-                }
+            .$how(move |session| async move {
+                let $group = session.scope(&namespace).group(&name);
+                answer!($results, $request);
+                Ok($value)
             })
             .await
     }};
@@ -92,7 +89,7 @@ impl Group {
 
     /// As it is.
     pub async fn info(&self) -> Result<GroupInfo> {
-        on_group!(self, |group, results| group.info_request() => GroupInfo::read(results.get_info()?)?)
+        on_group!(self.wait_through_recovery, |group, results| group.info_request() => GroupInfo::read(results.get_info()?)?)
     }
 
     /// Starts its members in order, those that run already excepted; returns when all were started.
@@ -100,12 +97,12 @@ impl Group {
     /// # Errors
     /// FailedPrecondition: it failed, which says why; or it is being stopped.
     pub async fn start(&self) -> Result<()> {
-        on_group!(self, |group, _results| group.start_request() => ())
+        on_group!(self.change_and_wait, |group, _results| group.start_request() => ())
     }
 
     /// Stops its members in reverse order, each with its own time; returns when all have ended.
     pub async fn stop(&self) -> Result<()> {
-        on_group!(self, |group, _results| group.stop_request() => ())
+        on_group!(self.change_and_wait, |group, _results| group.stop_request() => ())
     }
 
     /// Removes it; its members stay.
@@ -113,12 +110,6 @@ impl Group {
     /// # Errors
     /// FailedPrecondition unless it is down and in no other group.
     pub async fn delete(&self) -> Result<()> {
-        let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        self.driver
-            .call(move |session| async move {
-                answer!(_results, session.scope(&namespace).group(&name).delete_request());
-                Ok(())
-            })
-            .await
+        on_group!(self.change, |group, _results| group.delete_request() => ())
     }
 }

@@ -93,11 +93,11 @@ impl Images {
             .await
     }
 
-    /// Removes the record, and answers when the content that only it kept is gone. Without a deadline; a lost connection is told.
+    /// Removes the record, and answers when the content that only it kept is gone. Without a deadline.
     pub async fn delete_sync(&self, image: ImageName) -> Result<()> {
         let namespace = self.namespace.clone();
         self.driver
-            .once(move |session| async move {
+            .change_and_wait(move |session| async move {
                 let mut call = session.scope(&namespace).images.delete_request();
                 call.get().set_image(image.as_str());
                 call.get().set_sync(true);

@@ -37,11 +37,11 @@ pub fn expiring(after: Duration) -> Labels {
 
 /// One call on the leases' capability.
 macro_rules! on_leases {
-    ($self:ident, |$leases:ident, $results:ident| $request:expr => $value:expr) => {{
+    ($self:ident.$how:ident, |$leases:ident, $results:ident| $request:expr => $value:expr) => {{
         let namespace = $self.namespace.clone();
         $self
             .driver
-            .call(move |session| async move {
+            .$how(move |session| async move {
                 let $leases = (*session.scope(&namespace).leases).clone();
                 answer!($results, $request);
                 Ok($value)
@@ -60,7 +60,7 @@ impl Leases {
     /// # Errors
     /// AlreadyExists, InvalidArgument.
     pub async fn create(&self, id: Option<LeaseId>, labels: Labels) -> Result<LeaseRecord> {
-        on_leases!(self, |leases, results| {
+        on_leases!(self.change, |leases, results| {
             let mut request = leases.create_request();
             let mut params = request.get();
             if let Some(id) = &id {
@@ -73,7 +73,7 @@ impl Leases {
 
     /// Ends one; its absence is success. What it alone held goes with the next collection.
     pub async fn delete(&self, id: LeaseId) -> Result<()> {
-        on_leases!(self, |leases, _results| {
+        on_leases!(self.change, |leases, _results| {
             let mut request = leases.delete_request();
             request.get().set_lease(id.as_str());
             request
@@ -82,18 +82,12 @@ impl Leases {
 
     /// The same, and answers when what it alone held is gone. Without a deadline.
     pub async fn delete_sync(&self, id: LeaseId) -> Result<()> {
-        let namespace = self.namespace.clone();
-        self.driver
-            .wait(move |session| {
-                let mut request = session.scope(&namespace).leases.delete_request();
-                request.get().set_lease(id.as_str());
-                request.get().set_sync(true);
-                async move {
-                    answer!(_results, request);
-                    Ok(())
-                }
-            })
-            .await
+        on_leases!(self.change_and_wait, |leases, _results| {
+            let mut request = leases.delete_request();
+            request.get().set_lease(id.as_str());
+            request.get().set_sync(true);
+            request
+        } => ())
     }
 
     /// All of them, ordered by id.
@@ -131,7 +125,7 @@ impl Leases {
 
     /// Lets one hold something that is there; again is success.
     pub async fn add(&self, id: LeaseId, resource: LeaseResource) -> Result<()> {
-        on_leases!(self, |leases, _results| {
+        on_leases!(self.change, |leases, _results| {
             let mut request = leases.add_request();
             request.get().set_lease(id.as_str());
             resource.write(request.get().init_resource());
@@ -141,7 +135,7 @@ impl Leases {
 
     /// Lets one let go of something.
     pub async fn remove(&self, id: LeaseId, resource: LeaseResource) -> Result<()> {
-        on_leases!(self, |leases, _results| {
+        on_leases!(self.change, |leases, _results| {
             let mut request = leases.remove_request();
             request.get().set_lease(id.as_str());
             resource.write(request.get().init_resource());

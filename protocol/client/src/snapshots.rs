@@ -147,7 +147,7 @@ impl Snapshots {
         labels: Labels,
         replace: bool,
     ) -> Result<SnapshotRecord> {
-        on_snapshots!(self.call, |snapshots, results| {
+        on_snapshots!(self.change, |snapshots, results| {
             let mut request = snapshots.update_labels_request();
             let mut params = request.get();
             params.set_key(key.as_str());
@@ -161,7 +161,7 @@ impl Snapshots {
     pub async fn diff(&self, request: DiffRequest) -> Result<LayerDiff> {
         let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
         self.driver
-            .once(move |session| async move {
+            .wait_through_recovery(move |session| async move {
                 let snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
                 let mut call = snapshots.diff_request();
                 request.write(call.get().init_request());
@@ -176,7 +176,7 @@ impl Snapshots {
     pub async fn apply(&self, key: SnapshotKey, layer: Descriptor) -> Result<Descriptor> {
         let (namespace, snapshotter) = (self.namespace.clone(), self.snapshotter.clone());
         self.driver
-            .once(move |session| async move {
+            .change_and_wait(move |session| async move {
                 let snapshots = session.scope(&namespace).snapshots(&snapshotter).await?;
                 let mut call = snapshots.apply_request();
                 call.get().set_key(key.as_str());

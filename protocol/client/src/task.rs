@@ -131,7 +131,7 @@ impl Process {
 
     /// Gives its terminal a new size in characters.
     pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
-        on_process!(self.call, |process, _results| {
+        on_process!(self.change, |process, _results| {
             let mut request = process.resize_request();
             request.get().set_width(width);
             request.get().set_height(height);
@@ -141,7 +141,7 @@ impl Process {
 
     /// Lets it read end-of-file on its standard input.
     pub async fn close_stdin(&self) -> Result<()> {
-        on_process!(self.call, |process, _results| process.close_stdin_request() => ())
+        on_process!(self.change, |process, _results| process.close_stdin_request() => ())
     }
 
     /// Its output live, from where the request says, until it has ended and everything was read; over restarts of the daemon, without a gap or a byte
@@ -151,12 +151,12 @@ impl Process {
     }
 
     /// Writes to its standard input, which must be [`STDIN_ATTACH`](bosun_types::stdio::STDIN_ATTACH); returns when its pipe has taken all, however long it does
-    /// not read. Unavailable: the connection was lost, and how much was taken is not known.
+    /// not read. Each byte once, over restarts of the daemon too.
     pub async fn write_stdin(&self, bytes: Vec<u8>) -> Result<()> {
         for piece in bytes.chunks(STDIN_WRITE_BYTES_MAX) {
             let (namespace, container, exec) = self.address();
             let piece = piece.to_vec();
-            let written = self.driver.once(move |session| async move {
+            let written = self.driver.change_and_wait(move |session| async move {
                 let process = session.scope(&namespace).process(&container, exec.as_ref());
                 let mut request = process.write_stdin_request();
                 request.get().set_bytes(&piece);
@@ -254,12 +254,12 @@ impl Task {
 
     /// Freezes every process.
     pub async fn pause(&self) -> Result<()> {
-        on_task!(self.call, |task, _results| task.pause_request() => ())
+        on_task!(self.change, |task, _results| task.pause_request() => ())
     }
 
     /// Thaws them.
     pub async fn resume(&self) -> Result<()> {
-        on_task!(self.call, |task, _results| task.resume_request() => ())
+        on_task!(self.change, |task, _results| task.resume_request() => ())
     }
 
     /// Every process of the container.
@@ -269,7 +269,7 @@ impl Task {
 
     /// Applies OCI `LinuxResources` (JSON) to the live cgroup: what is not given stays, and the container's spec too (TSK-29).
     pub async fn update(&self, resources: Vec<u8>) -> Result<()> {
-        on_task!(self.call, |task, _results| {
+        on_task!(self.change, |task, _results| {
             let mut request = task.update_request();
             request.get().set_resources(&resources);
             request
@@ -287,16 +287,11 @@ impl Task {
     /// # Errors
     /// AlreadyExists when the image's name is taken, FailedPrecondition when it does not run or execs do.
     pub async fn checkpoint(&self, request: CheckpointRequest) -> Result<ImageRecord> {
-        let (namespace, container, _) = self.init.address();
-        self.init
-            .driver
-            .once(move |session| async move {
-                let mut call = session.scope(&namespace).task(&container).checkpoint_request();
-                request.write(call.get().init_request());
-                answer!(results, call);
-                Ok(ImageRecord::read(results.get_record()?)?)
-            })
-            .await
+        on_task!(self.change_and_wait, |task, results| {
+            let mut call = task.checkpoint_request();
+            request.write(call.get().init_request());
+            call
+        } => ImageRecord::read(results.get_record()?)?)
     }
 
     /// Its log. With `follow` it goes on until the task has ended, over restarts of the daemon.

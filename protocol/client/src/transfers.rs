@@ -100,7 +100,7 @@ impl Transfers {
         let (done_sender, done) = oneshot::channel();
         let id = self
             .driver
-            .call(move |session| async move {
+            .open(move |session| async move {
                 let mut call = session.scope(&namespace).transfers.import_archive_request();
                 request.write(call.get().init_request());
                 answer!(results, call);
@@ -122,7 +122,7 @@ impl Transfers {
         let ended = sink.ended();
         let id = self
             .driver
-            .call(move |session| async move {
+            .open(move |session| async move {
                 let mut call = session.scope(&namespace).transfers.export_archive_request();
                 request.write(call.get().init_request());
                 call.get().set_sink(capnp_rpc::new_client(sink));
@@ -224,7 +224,7 @@ impl Transfer {
 
     /// Stops it. What was fetched stays, and is taken up by the next try.
     pub async fn cancel(&self) -> Result<()> {
-        on_transfer!(self.call, |_results| cancel_request => ())
+        on_transfer!(self.change, |_results| cancel_request => ())
     }
 }
 

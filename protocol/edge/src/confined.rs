@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bosun_protocol::Wire;
-use bosun_protocol::convert::{read_parsed, read_text};
+use bosun_protocol::convert::read_text;
 use bosun_protocol::daemon_capnp::bosun;
 use bosun_types::{Error, NamespaceName};
 use capnp_rpc::new_client;
 
-use crate::connection::{Held, Key};
+use crate::connection::Held;
 use crate::daemon::write_version;
 use crate::event::Events;
 use crate::namespace::Namespace;
@@ -80,12 +80,10 @@ impl bosun::Server for Confined {
         params: bosun::WithKeyParams,
         mut results: bosun::WithKeyResults,
     ) -> Done {
-        let held = Held::new(&self.held)?;
         let params = params.get()?;
-        let outcome = read_parsed(params.get_key()).map(|key| Key { key, again: params.get_again() });
-        reply!(results, outcome, |key, out| {
-            let (shared, namespace) = (Arc::clone(&self.shared), self.namespace.clone());
-            out.set_bosun(new_client(Self::new(held.keyed(key), shared, namespace)));
+        let outcome = self.held.keyed(params.get_key(), params.get_again())?;
+        reply!(results, outcome, |held, out| {
+            out.set_bosun(new_client(Self::new(held, Arc::clone(&self.shared), self.namespace.clone())));
         }, else set_bosun)
     }
 

@@ -12,6 +12,7 @@ use std::task::Poll;
 
 use bosun_actors::audit::{AuditEntry, AuditHandle, Caller};
 use bosun_actors::call::{CallsHandle, within};
+use bosun_protocol::convert::read_parsed;
 use bosun_types::access::{Access, Reach};
 use bosun_types::call::{CallId, CallRecord};
 use bosun_types::{CallKey, Error, NamespaceName};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::options::EdgeLimits;
-use crate::policy::{Effect, effect};
+use crate::policy::{Effect, effect, same_again};
 
 tokio::task_local! {
     /// What a call has learnt of its subject while it runs.
@@ -375,9 +376,9 @@ pub(crate) struct Held {
 
 /// An idempotency key, and whether the call was made before.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
-    pub(crate) key: CallKey,
-    pub(crate) again: bool,
+struct Key {
+    key: CallKey,
+    again: bool,
 }
 
 impl Held {
@@ -401,11 +402,17 @@ impl Held {
         self.key.as_ref().is_some_and(|key| key.again)
     }
 
-    /// The same for calls with that key.
-    #[must_use]
-    pub(crate) fn keyed(mut self, key: Key) -> Self {
-        self.key = Some(key);
-        self
+    /// One more, the same for calls with that key.
+    pub(crate) fn keyed(
+        &self,
+        key: capnp::Result<capnp::text::Reader<'_>>,
+        again: bool,
+    ) -> Result<Result<Self, Error>, capnp::Error> {
+        let mut held = Self::new(self)?;
+        Ok(read_parsed(key).map(|key| {
+            held.key = Some(Key { key, again });
+            held
+        }))
     }
 
     /// It is of one thing below what its parent is of.
@@ -422,6 +429,18 @@ impl Held {
     /// One that was made before, by its key, waits for recovery, which may be finishing or taking back what the first began.
     /// The outer error is an RPC exception: overload, or the daemon stops.
     pub(crate) async fn call<T: 'static>(
+        &self,
+        method: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + 'static,
+    ) -> Result<Result<T, Error>, capnp::Error> {
+        debug_assert!(
+            effect(method) != Effect::Changes || same_again(method).is_some() || self.id_of(method).is_none(),
+            "{method}: a change is done once for each key, or listed as the same when repeated"
+        );
+        self.run(method, work).await
+    }
+
+    async fn run<T: 'static>(
         &self,
         method: &'static str,
         work: impl Future<Output = Result<T, Fault>> + 'static,
@@ -450,19 +469,47 @@ impl Held {
         T: 'static,
         K: Future<Output = Result<T, Error>> + 'static,
     {
-        let (Some(Key { key, .. }), Some(calls)) = (self.key.clone(), self.connection.keyed.clone()) else {
-            return self.call(method, work).await;
+        let (Some(id), Some(calls)) = (self.id_of(method), self.connection.keyed.clone()) else {
+            return self.run(method, work).await;
         };
-        let id = CallId { key, method: method.to_owned(), subject: self.subject.clone() };
         let (work, known) = (Box::pin(work), Box::new(known));
         let turned = async move {
             let _turn = calls.turn(&id).await;
             match calls.done(&id)? {
                 Some(record) => Ok(Box::pin(known(record)).await?),
-                None => within(Some(id), work).await,
+                None => {
+                    let done = within(Some(id.clone()), work).await?;
+                    calls.unanswered(&id)?;
+                    Ok(done)
+                }
             }
         };
-        self.call(method, turned).await
+        self.run(method, turned).await
+    }
+
+    /// The call, if it has a key that means something here.
+    fn id_of(&self, method: &str) -> Option<CallId> {
+        self.connection.keyed.as_ref()?;
+        let Key { key, .. } = self.key.clone()?;
+        Some(CallId { key, method: method.to_owned(), subject: self.subject.clone() })
+    }
+
+    /// As [`Self::wait`] for what feeds a process: done once for each key, as its shim remembers.
+    pub(crate) async fn feed<T>(
+        &self,
+        method: &'static str,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<Result<T, Error>, capnp::Error> {
+        debug_assert_eq!(effect(method), Effect::Feeds, "{method}");
+        let (id, calls) = (self.id_of(method), self.connection.keyed.clone());
+        let fed = async move {
+            let done = within(id.clone(), work).await?;
+            if let (Some(id), Some(calls)) = (id, calls) {
+                calls.unanswered(&id)?;
+            }
+            Ok(done)
+        };
+        self.connection.wait(method, fed).await
     }
 
     /// Runs a call that only waits: for an exit, for the next event. It ends when the caller leaves, and a drain does not

@@ -125,7 +125,8 @@ impl container::Server for Container {
             let record = ContainerRecord::read(params.get_record()?)?;
             Ok(handle.update(record, read_texts(params.get_paths())?).await?)
         };
-        let outcome = self.held.call("container.update", work).await?;
+        let made = self.handle.clone();
+        let outcome = self.held.once("container.update", work, async move |_| made.record().await).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -170,7 +171,9 @@ impl container::Server for Container {
 
     async fn start(self: Rc<Self>, _: container::StartParams, mut results: container::StartResults) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("container.start", async move { Ok(handle.start().await?) }).await?;
+        let begun = self.handle.clone();
+        let work = async move { Ok(handle.start().await?) };
+        let outcome = self.held.once("container.start", work, async move |_| begun.started().await).await?;
         reply!(results, outcome, |pid, out| out.set_pid(pid))
     }
 
@@ -180,11 +183,11 @@ impl container::Server for Container {
         mut results: container::StopResults,
     ) -> Done {
         let handle = self.handle.clone();
-        let work = async move {
-            let request = StopRequest::read(params.get()?.get_request()?)?;
-            Ok(handle.stop(request).await?)
-        };
-        let outcome = self.held.call("container.stop", work).await?;
+        let request = StopRequest::read(params.get()?.get_request()?);
+        let (begun, before) = (self.handle.clone(), request.clone());
+        let known = async move |_| begun.stopped(before?).await;
+        let work = async move { Ok(handle.stop(request?).await?) };
+        let outcome = self.held.once("container.stop", work, known).await?;
         reply!(results, outcome, |exit, out| {
             if let Some(exit) = exit {
                 exit.write(out.init_exit());
@@ -202,7 +205,8 @@ impl container::Server for Container {
             let request = StopRequest::read(params.get()?.get_request()?)?;
             Ok(handle.restart(request).await?)
         };
-        let outcome = self.held.call("container.restart", work).await?;
+        let begun = self.handle.clone();
+        let outcome = self.held.once("container.restart", work, async move |_| begun.started().await).await?;
         reply!(results, outcome, |pid, out| out.set_pid(pid))
     }
 
@@ -231,7 +235,7 @@ impl container::Server for Container {
             let policy = RestartPolicy::read(params.get()?.get_policy()?)?;
             Ok(handle.set_restart_policy(policy).await?)
         };
-        let outcome = self.held.call("container.set_restart_policy", work).await?;
+        let outcome = self.held.once("container.set_restart_policy", work, nothing).await?;
         reply!(results, outcome)
     }
 

@@ -9,11 +9,11 @@ use bosun_protocol::common_capnp::byte_sink;
 use bosun_protocol::content_capnp::{content, content_writer};
 use bosun_protocol::convert::{length, read_optional_parsed, read_pairs, read_parsed, read_text, write_list};
 use bosun_protocol::limits::{CHUNK_BYTES, CHUNK_BYTES_MAX};
-use bosun_types::{Digest, Error, Labels};
+use bosun_types::{Digest, Error, ErrorClass, Labels};
 use bytes::Bytes;
 use capnp_rpc::new_client;
 
-use crate::connection::{Fault, Held, about};
+use crate::connection::{Fault, Held, about, nothing};
 use crate::page::{Wanted, label_bytes, paged, read_filter};
 use crate::reply;
 
@@ -74,16 +74,19 @@ impl content::Server for Content {
         mut results: content::UpdateLabelsResults,
     ) -> Done {
         let handle = self.handle.clone();
+        let (made, digest) = (self.handle.clone(), read_parsed::<Digest>(params.get()?.get_digest()));
+        let known = async move |_| made.info(&digest?).await;
         let work = async move {
             let params = params.get()?;
             let digest: Digest = read_parsed(params.get_digest())?;
+            about(digest);
             let labels = read_pairs(params.get_labels())?;
             match label_paths(&labels, params.get_replace()) {
                 Some(paths) => Ok(handle.update_labels(&digest, labels, paths).await?),
                 None => Ok(handle.info(&digest).await?),
             }
         };
-        let outcome = self.held.call("content.update", work).await?;
+        let outcome = self.held.once("content.update", work, known).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -98,7 +101,7 @@ impl content::Server for Content {
             about(digest);
             Ok(handle.delete(&digest).await?)
         };
-        let outcome = self.held.call("content.delete", work).await?;
+        let outcome = self.held.once("content.delete", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -188,10 +191,13 @@ impl content::Server for Content {
     }
 
     async fn abort(self: Rc<Self>, params: content::AbortParams, mut results: content::AbortResults) -> Done {
-        let handle = self.handle.clone();
+        let (handle, again) = (self.handle.clone(), self.held.is_again());
         let work = async move {
             let reference = read_text(params.get()?.get_reference())?;
-            Ok(handle.abort(&reference).await?)
+            match handle.abort(&reference).await {
+                Err(error) if again && error.class == ErrorClass::NotFound => Ok(()),
+                aborted => Ok(aborted?),
+            }
         };
         let outcome = self.held.call("content.abort", work).await?;
         reply!(results, outcome)

@@ -12,7 +12,7 @@ use bosun_types::access::{AuditQuery, SocketRecord};
 use bosun_types::{Error, NamespaceName, OperationId, SocketId};
 use capnp_rpc::new_client;
 
-use crate::connection::{Held, Key, about, nothing};
+use crate::connection::{Held, about, nothing};
 use crate::event::Events;
 use crate::namespace::Namespace;
 use crate::options::EdgeOptions;
@@ -86,11 +86,10 @@ impl bosun::Server for Root {
         params: bosun::WithKeyParams,
         mut results: bosun::WithKeyResults,
     ) -> Done {
-        let held = Held::new(&self.held)?;
         let params = params.get()?;
-        let outcome = read_parsed(params.get_key()).map(|key| Key { key, again: params.get_again() });
-        reply!(results, outcome, |key, out| {
-            out.set_bosun(new_client(Root::new(held.keyed(key), Arc::clone(&self.shared))));
+        let outcome = self.held.keyed(params.get_key(), params.get_again())?;
+        reply!(results, outcome, |held, out| {
+            out.set_bosun(new_client(Root::new(held, Arc::clone(&self.shared))));
         }, else set_bosun)
     }
 
@@ -140,6 +139,7 @@ impl bosun::Server for Root {
         mut results: bosun::UpdateNamespaceResults,
     ) -> Done {
         let daemon = self.daemon.clone();
+        let made = read_parsed(params.get()?.get_id()).map(|name| self.daemon.namespace(name));
         let work = async move {
             let params = params.get()?;
             let (name, labels): (NamespaceName, _) =
@@ -147,7 +147,7 @@ impl bosun::Server for Root {
             about(&name);
             Ok(daemon.update_namespace(name, labels, params.get_replace()).await?)
         };
-        let outcome = self.held.call("namespace.update", work).await?;
+        let outcome = self.held.once("namespace.update", work, async move |_| made?.record().await).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -195,7 +195,7 @@ impl bosun::Server for Root {
             about(id);
             Ok(daemon.forget_operation(id).await?)
         };
-        let outcome = self.held.call("operation.forget", work).await?;
+        let outcome = self.held.once("operation.forget", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -210,7 +210,7 @@ impl bosun::Server for Root {
             about(id);
             Ok(daemon.retry_operation(id).await?)
         };
-        let outcome = self.held.call("operation.retry", work).await?;
+        let outcome = self.held.once("operation.retry", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -231,8 +231,18 @@ impl bosun::Server for Root {
         mut results: bosun::CreateSocketResults,
     ) -> Done {
         let (daemon, doors) = (self.daemon.clone(), self.shared.doors.clone());
+        let wanted = SocketRecord::read(params.get()?.get_socket()?);
+        let (made, id) = (self.shared.clone(), wanted.clone().map(|wanted| wanted.id));
+        let known = async move |_| {
+            let (id, places) = (id?, &made.doors);
+            let record = made.daemon.sockets().list()?.into_iter().find(|record| record.id == id);
+            let record =
+                record.ok_or_else(|| Error::not_found(format!("socket {id} could not be opened")))?;
+            let path = places.place(&record).path.to_string_lossy().into_owned();
+            Ok((record, path))
+        };
         let work = async move {
-            let wanted = SocketRecord::read(params.get()?.get_socket()?)?;
+            let wanted = wanted?;
             about(format_args!("{}/{}", wanted.namespace, wanted.id));
             doors.place(&wanted).check().map_err(Error::from)?;
             let record = daemon.sockets().create(wanted).await?;
@@ -244,7 +254,7 @@ impl bosun::Server for Root {
             let path = doors.place(&record).path.to_string_lossy().into_owned();
             Ok((record, path))
         };
-        let outcome = self.held.call("socket.create", work).await?;
+        let outcome = self.held.once("socket.create", work, known).await?;
         reply!(results, outcome, |(record, path), out| {
             record.write(out.reborrow().init_record());
             out.set_path(path.as_str());
@@ -274,13 +284,16 @@ impl bosun::Server for Root {
         mut results: bosun::RemoveSocketResults,
     ) -> Done {
         let (daemon, doors) = (self.daemon.clone(), self.shared.doors.clone());
+        let (id, closing) = (read_parsed::<SocketId>(params.get()?.get_id()), doors.clone());
+        let gone = id.clone();
+        let known = async move |_| closing.close(gone?).await;
         let work = async move {
-            let id: SocketId = read_parsed(params.get()?.get_id())?;
+            let id = id?;
             about(&id);
             daemon.sockets().remove(id.clone()).await?;
             Ok(doors.close(id).await?)
         };
-        let outcome = self.held.call("socket.remove", work).await?;
+        let outcome = self.held.once("socket.remove", work, known).await?;
         reply!(results, outcome)
     }
 

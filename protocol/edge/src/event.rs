@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bosun_actors::events::{EventStream, EventsHandle};
 use bosun_protocol::Wire;
+use bosun_protocol::common_capnp::any;
 use bosun_protocol::convert::{length, read_parsed, read_text, write_list};
 use bosun_protocol::event_capnp::{event_cursor, events};
 use bosun_types::call::CallRecord;
@@ -12,7 +13,7 @@ use bosun_types::event::{Event, EventDelivery, EventFilter, EventSequence, Event
 use bosun_types::{CursorId, Error, NamespaceName, Timestamp};
 use capnp_rpc::new_client;
 
-use crate::connection::{Held, about, nothing};
+use crate::connection::{Fault, Held, about, nothing};
 use crate::cursor::{Lent, Source, batch};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
@@ -44,6 +45,16 @@ impl Events {
             }
             _ => Ok(namespace),
         }
+    }
+
+    /// What is published: where, under what topic, and what it says.
+    fn published(
+        &self,
+        namespace: capnp::Result<capnp::text::Reader<'_>>,
+        topic: capnp::Result<capnp::text::Reader<'_>>,
+        payload: capnp::Result<any::Reader<'_>>,
+    ) -> Result<(NamespaceName, String, Any), Fault> {
+        Ok((self.reachable(read_parsed(namespace)?)?, read_text(topic)?, Any::read(payload?)?))
     }
 }
 
@@ -87,8 +98,8 @@ impl events::Server for Events {
         let this = Rc::clone(&self);
         let work = async move {
             let params = params.get()?;
-            let namespace = this.reachable(read_parsed(params.get_namespace())?)?;
-            let (topic, payload) = (read_text(params.get_topic())?, Any::read(params.get_payload()?)?);
+            let (namespace, topic, payload) =
+                this.published(params.get_namespace(), params.get_topic(), params.get_payload())?;
             Ok(this.handle.publish(namespace, topic, payload).await?)
         };
         let outcome = self.held.once("event.publish", work, logged).await?;
@@ -103,8 +114,8 @@ impl events::Server for Events {
         let this = Rc::clone(&self);
         let work = async move {
             let params = params.get()?;
-            let namespace = this.reachable(read_parsed(params.get_namespace())?)?;
-            let (topic, payload) = (read_text(params.get_topic())?, Any::read(params.get_payload()?)?);
+            let (namespace, topic, payload) =
+                this.published(params.get_namespace(), params.get_topic(), params.get_payload())?;
             Ok(this.handle.forward(namespace, topic, payload, Timestamp(params.get_at())).await?)
         };
         let outcome = self.held.once("event.forward", work, logged).await?;

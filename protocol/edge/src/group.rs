@@ -10,7 +10,7 @@ use bosun_types::group::{GroupInfo, GroupSpec};
 use bosun_types::{Error, GroupName};
 use capnp_rpc::new_client;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::page::{Wanted, paged};
 use crate::reply;
 
@@ -42,12 +42,14 @@ impl groups::Server for Groups {
     ) -> Done {
         let held = Held::new(&self.held)?;
         let handle = self.handle.clone();
+        let spec = GroupSpec::read(params.get()?.get_spec()?);
+        let made = spec.clone().map(|spec| self.handle.get(spec.name));
         let work = async move {
-            let spec = GroupSpec::read(params.get()?.get_spec()?)?;
+            let spec = spec?;
             about(&spec.name);
             Ok(handle.create(spec).await?)
         };
-        let outcome = self.held.call("group.create", work).await?;
+        let outcome = self.held.once("group.create", work, async move |_| made?.info().await).await?;
         reply!(results, outcome, |info, out| {
             info.write(out.reborrow().init_info());
             let name = info.spec.name;
@@ -91,19 +93,24 @@ impl group::Server for Group {
 
     async fn start(self: Rc<Self>, _: group::StartParams, mut results: group::StartResults) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("group.start", async move { Ok(handle.start().await?) }).await?;
+        let begun = self.handle.clone();
+        let work = async move { Ok(handle.start().await?) };
+        let outcome = self.held.once("group.start", work, async move |_| begun.started().await).await?;
         reply!(results, outcome)
     }
 
     async fn stop(self: Rc<Self>, _: group::StopParams, mut results: group::StopResults) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("group.stop", async move { Ok(handle.stop().await?) }).await?;
+        let begun = self.handle.clone();
+        let work = async move { Ok(handle.stop().await?) };
+        let outcome = self.held.once("group.stop", work, async move |_| begun.stopped().await).await?;
         reply!(results, outcome)
     }
 
     async fn delete(self: Rc<Self>, _: group::DeleteParams, mut results: group::DeleteResults) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("group.delete", async move { Ok(handle.delete().await?) }).await?;
+        let outcome =
+            self.held.once("group.delete", async move { Ok(handle.delete().await?) }, nothing).await?;
         reply!(results, outcome)
     }
 }

@@ -6,10 +6,10 @@ use bosun_actors::images::ImagesHandle;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_parsed, read_text, read_texts, write_list};
 use bosun_protocol::image_capnp::images;
-use bosun_types::ImageName;
 use bosun_types::image::ImageRecord;
 use bosun_types::platform::Platform;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
+use bosun_types::{Error, ImageName};
 
 use crate::connection::{Held, about, nothing};
 use crate::page::{Wanted, label_bytes, paged};
@@ -24,6 +24,15 @@ impl Images {
     pub(crate) fn new(held: Held, handle: ImagesHandle) -> Self {
         Self { held, handle }
     }
+
+    /// What a repetition is told of a call that made that record what it is.
+    fn known(
+        &self,
+        image: &Result<ImageRecord, Error>,
+    ) -> impl Future<Output = Result<ImageRecord, Error>> + use<> {
+        let (handle, name) = (self.handle.clone(), image.clone().map(|image| image.name));
+        async move { handle.get(&name?).await }
+    }
 }
 
 type Done = Result<(), capnp::Error>;
@@ -36,14 +45,13 @@ impl images::Server for Images {
     ) -> Done {
         let handle = self.handle.clone();
         let image = ImageRecord::read(params.get()?.get_image()?);
-        let (made, name) = (self.handle.clone(), image.clone().map(|image| image.name));
+        let known = self.known(&image);
         let work = async move {
             let image = image?;
             about(&image.name);
             Ok(handle.create(image).await?)
         };
-        let known = async move |_| made.get(&name?).await;
-        let outcome = self.held.once("image.create", work, known).await?;
+        let outcome = self.held.once("image.create", work, |_| known).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -81,13 +89,14 @@ impl images::Server for Images {
         mut results: images::UpdateResults,
     ) -> Done {
         let handle = self.handle.clone();
+        let image = ImageRecord::read(params.get()?.get_image()?);
+        let known = self.known(&image);
         let work = async move {
-            let params = params.get()?;
-            let (image, paths) = (ImageRecord::read(params.get_image()?)?, read_texts(params.get_paths())?);
+            let (image, paths) = (image?, read_texts(params.get()?.get_paths())?);
             about(&image.name);
             Ok(handle.update(image, paths).await?)
         };
-        let outcome = self.held.call("image.update", work).await?;
+        let outcome = self.held.once("image.update", work, |_| known).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 

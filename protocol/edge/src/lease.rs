@@ -7,9 +7,10 @@ use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, read_pairs, read_parsed, read_text, write_list};
 use bosun_protocol::lease_capnp::leases;
 use bosun_types::LeaseId;
+use bosun_types::call::CallRecord;
 use bosun_types::lease::LeaseResource;
 
-use crate::connection::{Held, about};
+use crate::connection::{Held, about, nothing};
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 
@@ -36,13 +37,18 @@ impl leases::Server for Leases {
         mut results: leases::CreateResults,
     ) -> Done {
         let handle = self.handle.clone();
-        let work = async move {
-            let params = params.get()?;
-            let id = read_text(params.get_lease())?;
-            let id = if id.is_empty() { None } else { Some(LeaseId::new(id)?) };
-            Ok(handle.create(id, read_pairs(params.get_labels())?).await?)
+        let id = match read_text(params.get()?.get_lease()) {
+            Ok(id) if id.is_empty() => Ok(None),
+            id => id.and_then(LeaseId::new).map(Some),
         };
-        let outcome = self.held.call("lease.create", work).await?;
+        let (made, given) = (self.handle.clone(), id.clone());
+        let known = async move |record: CallRecord| made.made(given?, &record.id).await;
+        let work = async move {
+            let record = handle.create(id?, read_pairs(params.get()?.get_labels())?).await?;
+            about(&record.id);
+            Ok(record)
+        };
+        let outcome = self.held.once("lease.create", work, known).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 
@@ -59,7 +65,7 @@ impl leases::Server for Leases {
             handle.delete(id).await?;
             if params.get_sync() { Ok(handle.collect().await?) } else { Ok(()) }
         };
-        let outcome = self.held.call("lease.delete", work).await?;
+        let outcome = self.held.once("lease.delete", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -108,7 +114,7 @@ impl leases::Server for Leases {
             let resource = LeaseResource::read(params.get_resource()?)?;
             Ok(handle.add(read_parsed(params.get_lease())?, resource).await?)
         };
-        let outcome = self.held.call("lease.add", work).await?;
+        let outcome = self.held.once("lease.add", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -123,7 +129,7 @@ impl leases::Server for Leases {
             let resource = LeaseResource::read(params.get_resource()?)?;
             Ok(handle.remove(read_parsed(params.get_lease())?, resource).await?)
         };
-        let outcome = self.held.call("lease.remove", work).await?;
+        let outcome = self.held.once("lease.remove", work, nothing).await?;
         reply!(results, outcome)
     }
 }

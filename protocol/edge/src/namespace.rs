@@ -10,7 +10,7 @@ use bosun_types::gc::Object;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use capnp_rpc::new_client;
 
-use crate::connection::{Fault, Held, Key};
+use crate::connection::{Fault, Held};
 use crate::container::Containers;
 use crate::content::Content;
 use crate::event::Events;
@@ -188,11 +188,10 @@ impl namespace::Server for Namespace {
         params: namespace::WithKeyParams,
         mut results: namespace::WithKeyResults,
     ) -> Done {
-        let held = Held::new(&self.held)?;
         let params = params.get()?;
-        let outcome = read_parsed(params.get_key()).map(|key| Key { key, again: params.get_again() });
-        reply!(results, outcome, |key, out| {
-            out.set_namespace(new_client(Namespace::new(held.keyed(key), self.handle.clone())));
+        let outcome = self.held.keyed(params.get_key(), params.get_again())?;
+        reply!(results, outcome, |held, out| {
+            out.set_namespace(new_client(Namespace::new(held, self.handle.clone())));
         }, else set_namespace)
     }
 

@@ -1,5 +1,6 @@
-//! What each call does to the world: what a read-only socket lets through, and what the audit log records. A call that is not named here
-//! counts as changing: a new one is refused to readers, and recorded, until somebody decides otherwise.
+//! What each call does to the world: what a read-only socket lets through, what the audit log records, and what becomes of it when a client that lost its
+//! connection makes it again. A call that is not named here counts as changing: a new one is refused to readers, recorded, and done once for each key,
+//! until somebody decides otherwise.
 
 /// What a call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,6 @@ pub(crate) enum Effect {
 /// Attaching is not here: a reader that blocks stalls the process.
 const READS: &[&str] = &[
     "audit.list",
-    "connection.reach",
     "container.copy_out",
     "container.list",
     "container.record",
@@ -69,6 +69,37 @@ const READS: &[&str] = &[
 
 const FEEDS: &[&str] = &["event.acknowledge", "process.resize", "process.write_stdin"];
 
+/// Changes that are not remembered by their keys, each with the reason why a repetition does no harm. All others are done once ([`crate::connection::Held::once`]).
+/// The words are those of docs/protocol/calls.md.
+const SAME_AGAIN: &[(&str, &str)] = &[
+    (
+        "container.copy_in",
+        "a stream: begun again from its start, and what is there is written over with the same",
+    ),
+    ("content.abort", "made again by its key, an unfinished write that is gone is what was asked for"),
+    ("content.commit", "a blob's name is its digest: one that is there is told as alreadyExists"),
+    ("content.verify", "looks; what is right is not repaired again"),
+    ("content.writer", "opens what is there, and says where it stands"),
+    ("content.writer.abort", "its writer ended with the connection: `content.abort`"),
+    ("daemon.collect", "removes what nothing keeps, then as now"),
+    ("event.acknowledge", "a position that was acknowledged already changes nothing"),
+    ("event.cursor", "one that is there is given as it is"),
+    ("image.unpack", "layers that are snapshots already are left"),
+    ("process.attach", "from a position; detached by the lost connection"),
+    ("snapshot.apply", "done, it is refused: the snapshot has changes then"),
+    ("snapshot.diff", "reads a snapshot; the layer's name is its digest"),
+    ("snapshot.verify", "looks; what is right is not repaired again"),
+    ("transfer.cancel", "made again by its key, a transfer that has ended is what was asked for"),
+    ("transfer.export", "a stream: begun again from its start, and only read"),
+    ("transfer.import", "a stream, which ended with the connection: begun again from its start"),
+];
+
+/// Why a repetition of it does no harm though it is not remembered; `None`: it is remembered.
+pub(crate) fn same_again(method: &str) -> Option<&'static str> {
+    let place = SAME_AGAIN.binary_search_by_key(&method, |(name, _)| name).ok()?;
+    Some(SAME_AGAIN[place].1)
+}
+
 /// What this one does.
 pub(crate) fn effect(method: &str) -> Effect {
     if READS.binary_search(&method).is_ok() {
@@ -81,19 +112,4 @@ pub(crate) fn effect(method: &str) -> Effect {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_named_changes() {
-        assert!(READS.is_sorted() && FEEDS.is_sorted(), "binary search needs order");
-        for method in READS {
-            assert_eq!(effect(method), Effect::Reads);
-        }
-        for method in ["container.create", "process.attach", "process.kill", "new.call", "", "event.publish"]
-        {
-            assert_eq!(effect(method), Effect::Changes, "{method}");
-        }
-        assert_eq!(effect("process.write_stdin"), Effect::Feeds);
-    }
-}
+mod tests;

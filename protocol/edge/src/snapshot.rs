@@ -157,6 +157,8 @@ impl snapshots::Server for Snapshots {
         mut results: snapshots::UpdateLabelsResults,
     ) -> Done {
         let handle = self.handle.clone();
+        let (made, key) = (self.handle.clone(), read_parsed::<SnapshotKey>(params.get()?.get_key()));
+        let known = async move |_| made.stat(&key?).await;
         let work = async move {
             let params = params.get()?;
             let (key, labels): (SnapshotKey, _) =
@@ -167,7 +169,7 @@ impl snapshots::Server for Snapshots {
                 None => Ok(handle.stat(&key).await?),
             }
         };
-        let outcome = self.held.call("snapshot.update", work).await?;
+        let outcome = self.held.once("snapshot.update", work, known).await?;
         reply!(results, outcome, |record, out| record.write(out.init_record()))
     }
 

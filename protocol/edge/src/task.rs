@@ -152,7 +152,7 @@ impl process::Server for Task {
             let (width, height) = (characters(params.get_width())?, characters(params.get_height())?);
             Ok(handle.resize(exec, width, height).await?)
         };
-        let outcome = self.held.call("process.resize", work).await?;
+        let outcome = self.held.once("process.resize", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -163,7 +163,7 @@ impl process::Server for Task {
     ) -> Done {
         let (handle, exec) = self.parts();
         let work = async move { Ok(handle.close_stdin(exec).await?) };
-        let outcome = self.held.call("process.close_stdin", work).await?;
+        let outcome = self.held.once("process.close_stdin", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -196,7 +196,7 @@ impl process::Server for Task {
             let bytes = params.get()?.get_bytes()?.to_vec();
             Ok(handle.write_stdin(exec, bytes).await?)
         };
-        let outcome = self.held.wait("process.write_stdin", work).await?;
+        let outcome = self.held.feed("process.write_stdin", work).await?;
         reply!(results, outcome)
     }
 }
@@ -232,13 +232,14 @@ impl task::Server for Task {
 
     async fn pause(self: Rc<Self>, _: task::PauseParams, mut results: task::PauseResults) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("task.pause", async move { Ok(handle.pause().await?) }).await?;
+        let outcome = self.held.once("task.pause", async move { Ok(handle.pause().await?) }, nothing).await?;
         reply!(results, outcome)
     }
 
     async fn resume(self: Rc<Self>, _: task::ResumeParams, mut results: task::ResumeResults) -> Done {
         let handle = self.handle.clone();
-        let outcome = self.held.call("task.resume", async move { Ok(handle.resume().await?) }).await?;
+        let outcome =
+            self.held.once("task.resume", async move { Ok(handle.resume().await?) }, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -254,7 +255,7 @@ impl task::Server for Task {
             let resources = params.get()?.get_resources()?.to_vec();
             Ok(handle.update(resources).await?)
         };
-        let outcome = self.held.call("task.update", work).await?;
+        let outcome = self.held.once("task.update", work, nothing).await?;
         reply!(results, outcome)
     }
 
@@ -270,11 +271,11 @@ impl task::Server for Task {
         mut results: task::CheckpointResults,
     ) -> Done {
         let handle = self.handle.clone();
-        let work = async move {
-            let request = CheckpointRequest::read(params.get()?.get_request()?)?;
-            Ok(handle.checkpoint(request).await?)
-        };
-        let outcome = self.held.call("task.checkpoint", work).await?;
+        let request = CheckpointRequest::read(params.get()?.get_request()?);
+        let (made, name) = (self.handle.clone(), request.clone().map(|request| request.image));
+        let known = async move |record: CallRecord| made.checkpointed(name?, &record).await;
+        let work = async move { Ok(handle.checkpoint(request?).await?) };
+        let outcome = self.held.once("task.checkpoint", work, known).await?;
         reply!(results, outcome, |image, out| image.write(out.init_record()))
     }
 

@@ -8,8 +8,10 @@ use bosun_protocol::convert::transfer::read_credential;
 use bosun_protocol::convert::{length, write_list};
 use bosun_protocol::transfer_capnp::{progress_cursor, transfer, transfers};
 use bosun_types::transfer::{
-    ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferProgress, TransferState,
+    ExportRequest, ImportRequest, ObjectRequest, PullRequest, PushRequest, TransferKind, TransferProgress,
+    TransferState,
 };
+use bosun_types::{ErrorClass, ImageName};
 use capnp_rpc::new_client;
 use tokio::sync::{mpsc, watch};
 
@@ -37,24 +39,44 @@ impl Transfers {
     }
 }
 
-/// Begins a transfer: reads its request and the credential beside it, and answers with its capability.
+/// Begins a transfer: reads its request and the credential beside it, and answers with its capability. One that was done for an earlier try is shown as it ended.
 macro_rules! begin {
-    ($self:ident, $params:ident, $results:ident, $name:literal, $request:ty, $begin:ident) => {{
+    ($self:ident, $params:ident, $results:ident, $name:literal, $request:ty, $begin:ident, $kind:expr, $image:expr) => {{
         let held = Held::new(&$self.held)?;
         let handle = $self.handle.clone();
+        let request = <$request>::read($params.get()?.get_request()?);
+        let (ended, before) = ($self.handle.clone(), request.clone());
+        let known = async move |_| {
+            let request = before?;
+            let image: Option<ImageName> = $image(&request);
+            ended.done($kind, &request.reference.to_string(), image.as_ref()).await
+        };
         let work = async move {
             let given = $params.get()?.get_request()?;
             let credential = read_credential(given.has_credential(), given.get_credential())?;
-            let request = <$request>::read(given)?;
+            let request = request?;
             about(&request.reference);
             Ok(handle.$begin(request, credential).await?)
         };
-        let outcome = $self.held.call($name, work).await?;
+        let outcome = $self.held.once($name, work, known).await?;
         reply!($results, outcome, |handle, out| {
             out.set_id(handle.id());
             out.set_transfer(new_client(Transfer { held, handle }));
         })
     }};
+}
+
+fn pulled(request: &PullRequest) -> Option<ImageName> {
+    request.reference.image_name().ok()
+}
+
+fn pushed(request: &PushRequest) -> Option<ImageName> {
+    request.image.clone().or_else(|| request.reference.image_name().ok())
+}
+
+/// An object alone is no image.
+fn no_image(_: &ObjectRequest) -> Option<ImageName> {
+    None
 }
 
 impl transfers::Server for Transfers {
@@ -63,7 +85,7 @@ impl transfers::Server for Transfers {
         params: transfers::PullParams,
         mut results: transfers::PullResults,
     ) -> Done {
-        begin!(self, params, results, "transfer.pull", PullRequest, pull)
+        begin!(self, params, results, "transfer.pull", PullRequest, pull, TransferKind::Pull, pulled)
     }
 
     async fn push(
@@ -71,7 +93,7 @@ impl transfers::Server for Transfers {
         params: transfers::PushParams,
         mut results: transfers::PushResults,
     ) -> Done {
-        begin!(self, params, results, "transfer.push", PushRequest, push)
+        begin!(self, params, results, "transfer.push", PushRequest, push, TransferKind::Push, pushed)
     }
 
     async fn fetch_object(
@@ -79,7 +101,16 @@ impl transfers::Server for Transfers {
         params: transfers::FetchObjectParams,
         mut results: transfers::FetchObjectResults,
     ) -> Done {
-        begin!(self, params, results, "transfer.fetch_object", ObjectRequest, fetch_object)
+        begin!(
+            self,
+            params,
+            results,
+            "transfer.fetch_object",
+            ObjectRequest,
+            fetch_object,
+            TransferKind::FetchObject,
+            no_image
+        )
     }
 
     async fn push_object(
@@ -87,7 +118,16 @@ impl transfers::Server for Transfers {
         params: transfers::PushObjectParams,
         mut results: transfers::PushObjectResults,
     ) -> Done {
-        begin!(self, params, results, "transfer.push_object", ObjectRequest, push_object)
+        begin!(
+            self,
+            params,
+            results,
+            "transfer.push_object",
+            ObjectRequest,
+            push_object,
+            TransferKind::PushObject,
+            no_image
+        )
     }
 
     async fn import_archive(
@@ -203,8 +243,15 @@ impl transfer::Server for Transfer {
     }
 
     async fn cancel(self: Rc<Self>, _: transfer::CancelParams, mut results: transfer::CancelResults) -> Done {
-        let handle = self.handle.clone();
-        let outcome = self.held.call("transfer.cancel", async move { Ok(handle.cancel().await?) }).await?;
+        let (handle, again) = (self.handle.clone(), self.held.is_again());
+        let work = async move {
+            match handle.cancel().await {
+                // The first try has cancelled it.
+                Err(error) if again && error.class == ErrorClass::FailedPrecondition => Ok(()),
+                cancelled => Ok(cancelled?),
+            }
+        };
+        let outcome = self.held.call("transfer.cancel", work).await?;
         reply!(results, outcome)
     }
 }

@@ -89,7 +89,12 @@ pub enum TaskCheckpoint {
 pub fn default_name(container: &ContainerId, at: Timestamp) -> Result<ImageName> {
     let time = jiff::Timestamp::from_nanosecond(i128::from(at.0))
         .map_err(|error| Error::internal(format!("the time of a checkpoint: {error}")))?;
-    ImageName::new(format!("containerd.io/checkpoint/{container}:{}", time.strftime("%m-%d-%Y-%H:%M:%S")))
+    ImageName::new(format!("{}:{}", default_repository(container), time.strftime("%m-%d-%Y-%H:%M:%S")))
+}
+
+/// What [`default_name`]s of a container begin with, before the time.
+pub fn default_repository(container: &ContainerId) -> String {
+    format!("containerd.io/checkpoint/{container}")
 }
 
 #[cfg(test)]

@@ -23,9 +23,11 @@ use crate::task::{ExitStatus, KillTarget, PidInfo, ProcessIdentity};
 use crate::{Error, ExecId, Timestamp};
 
 /// Version this build speaks.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// First version that understands [`ToShim::Traced`].
 pub const TRACED_SINCE: u32 = 2;
+/// First version that understands [`Request::Once`] and [`Request::Recall`].
+pub const ONCE_SINCE: u32 = 3;
 /// Longest frame body in bytes, both ways.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 /// File names inside the task directory `<state>/tasks/<nonce>/` (mode 0700).
@@ -186,7 +188,7 @@ pub enum OutputFrame {
     End,
 }
 
-/// What the daemon asks. Every request is idempotent but `WriteStdin`: repeated after a lost reply it gives the same answer.
+/// What the daemon asks. Every request is idempotent but `WriteStdin`: repeated after a lost reply it gives the same answer. `Once` makes that one so too.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Request {
     /// Mount the root file system and create the container, held before exec. Again: the same answer.
@@ -222,13 +224,17 @@ pub enum Request {
     Shutdown,
     /// After its answer this connection carries [`FromShim::Output`] frames of that process until the last one or until either side closes it.
     Attach { exec: Option<ExecId>, from: AttachFrom, overflow: Overflow },
-    /// Write to a standard input that is [`crate::stdio::STDIN_ATTACH`]. Answers when the process's pipe has taken all of it. Not idempotent: a lost answer is told to
-    /// the client.
+    /// Write to a standard input that is [`crate::stdio::STDIN_ATTACH`]. Answers when the process's pipe has taken all of it. Not idempotent unless it is in a `Once`.
     WriteStdin { exec: Option<ExecId>, bytes: Vec<u8> },
     /// Store the frozen container's processes; they stay frozen, also when that fails. Again: stored anew.
     Dump(DumpRequest),
     /// As `Create`, but `Start` restores the processes instead of running the spec's; until then no exec is taken (CKP-10).
     CreateFromDump { request: Box<CreateRequest>, from: RestoreRequest },
+    /// That request for a client's call with a key: the same call again is answered as the first was, and waits for it while it is under way. A failure is
+    /// not remembered. Of requests that answer `Done`. Since [`ONCE_SINCE`].
+    Once { call: CallId, request: Box<Request> },
+    /// Whether that call was done; NotFound: not, or long ago. Since [`ONCE_SINCE`].
+    Recall { call: CallId },
 }
 
 /// Inputs of [`Request::Dump`].

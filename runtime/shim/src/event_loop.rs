@@ -19,6 +19,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
+use crate::calls::Calls;
 use crate::cgroup::Cgroup;
 use crate::connection::{Connection, Frame};
 use crate::dump::Dumping;
@@ -102,8 +103,8 @@ pub struct Shim {
     pub unreaped: Vec<(Option<ExecId>, Instant)>,
     /// Exits whose record waits for the daemon's acknowledgement.
     pub unacknowledged: Vec<ExitNotice>,
-    /// Calls with keys whose signals were sent, the newest last.
-    pub signalled: std::collections::VecDeque<bosun_types::call::CallId>,
+    /// Calls with keys.
+    pub calls: Calls,
     /// The dump under way.
     pub dumping: Dumping,
     /// A signal asked the shim to kill, delete and go (SHM-7).
@@ -148,7 +149,7 @@ impl Shim {
             reaped_early: Vec::new(),
             unreaped: Vec::new(),
             unacknowledged: Vec::new(),
-            signalled: std::collections::VecDeque::new(),
+            calls: Calls::default(),
             dumping: Dumping::default(),
             stopping: false,
             ended: false,
@@ -251,6 +252,10 @@ impl Shim {
                 Ok(_) => trace::tell(call, "done"),
                 Err(error) => trace::tell(call, format_args!("refused: {error}")),
             }
+        }
+        // A daemon that was killed meanwhile has asked again, or will.
+        for other in self.calls.end(waiter, result.is_ok()) {
+            self.send(other.connection, &FromShim::Reply { id: other.request, result: result.clone() });
         }
         self.send(waiter.connection, &FromShim::Reply { id: waiter.request, result });
     }

@@ -14,6 +14,7 @@
 
 mod adopt;
 mod binary;
+mod calls;
 mod cgroup;
 mod connection;
 mod create;

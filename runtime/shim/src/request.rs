@@ -5,6 +5,7 @@ use bosun_types::shim::{Request, Response, ShimState};
 use bosun_types::task::{KillTarget, PidInfo};
 use bosun_types::{Error, ExecId};
 
+use crate::calls::Begun;
 use crate::error::Result;
 use crate::event_loop::{JobKind, Shim};
 use crate::job::{Job, Outcome};
@@ -14,8 +15,6 @@ use crate::{record, sys};
 
 /// Highest signal number of Linux.
 const SIGNAL_MAX: u32 = 64;
-/// Signals whose calls are remembered: a daemon repeats one within seconds of its restart.
-const CALLS_KEPT_MAX: usize = 64;
 /// Most execs of a task at once, ended ones that nobody deleted included.
 const EXECS_MAX: usize = 1024;
 
@@ -45,6 +44,12 @@ impl Shim {
             Request::Pause => self.freeze(Input::Pause),
             Request::Pids => self.pids(),
             Request::Shutdown => self.shutdown(),
+            Request::Recall { call } => self.calls.recall(&call),
+            Request::Once { call, request } => match self.calls.begin(call, waiter) {
+                Begun::New => return self.handle(waiter, *request),
+                Begun::UnderWay => return,
+                Begun::Done => Ok(Response::Done),
+            },
         };
         self.reply(waiter, answer);
     }
@@ -73,15 +78,12 @@ impl Shim {
         signal: u32,
         call: Option<CallId>,
     ) -> Result<Response, Error> {
-        if call.as_ref().is_some_and(|call| self.signalled.contains(call)) {
-            return Ok(Response::Done);
+        if let Some(known) = call.as_ref().and_then(|call| self.calls.recall(call).ok()) {
+            return Ok(known);
         }
         let done = self.kill(target, signal)?;
         if let Some(call) = call {
-            if self.signalled.len() >= CALLS_KEPT_MAX {
-                self.signalled.pop_front();
-            }
-            self.signalled.push_back(call);
+            self.calls.remember(call);
         }
         Ok(done)
     }

@@ -43,5 +43,7 @@ pub fn word(request: &Request) -> &'static str {
         Request::WriteStdin { .. } => "write_stdin",
         Request::Dump(_) => "dump",
         Request::CreateFromDump { .. } => "create_from_dump",
+        Request::Once { request, .. } => word(request),
+        Request::Recall { .. } => "recall",
     }
 }

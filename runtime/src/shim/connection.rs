@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bosun_types::shim::codec::{FRAME_HEADER_BYTES, decode_body, encode_frame, frame_length};
-use bosun_types::shim::{FromShim, Notice, PROTOCOL_VERSION, Request, Response, TRACED_SINCE, ToShim, file};
+use bosun_types::shim::{
+    FromShim, Notice, ONCE_SINCE, PROTOCOL_VERSION, Request, Response, TRACED_SINCE, ToShim, file,
+};
 use bosun_types::task::ProcessIdentity;
 use bosun_types::{Error, ErrorClass};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -187,6 +189,14 @@ impl ShimConnection {
     /// Asks and waits for the answer, at most `deadline`. DeadlineExceeded: it may still be carried out; every request
     /// is idempotent, so ask again. Unavailable: the connection is over.
     pub async fn request(&self, request: Request, deadline: Duration) -> Result<Response> {
+        let request = match request {
+            // An older shim remembers no calls: it does what it is asked, as it always did.
+            Request::Once { request, .. } if self.inner.version < ONCE_SINCE => *request,
+            Request::Recall { call } if self.inner.version < ONCE_SINCE => {
+                return Err(Error::not_found(format!("call {}", call.key)).into());
+            }
+            request => request,
+        };
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let call = crate::call::current().filter(|_| self.inner.version >= TRACED_SINCE);
         let frame = encode_frame(&match call {

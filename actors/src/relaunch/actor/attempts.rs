@@ -14,6 +14,7 @@ use super::super::RelaunchMessage;
 use super::super::attempt::Relaunch;
 use super::super::decide::{Input, next};
 use super::{Data, KILL_AGAIN};
+use crate::call;
 use crate::core::worker;
 use crate::operation::{self, Failure};
 use crate::recovery::plan::LIVES_MAX;
@@ -121,7 +122,7 @@ impl Data {
         self.starters.drain(..).for_each(|starter| drop(starter.send(answer.clone())));
         if self.record.state.stopped && answer.is_ok() {
             // A person stopped it while it was being started.
-            if let Err(error) = self.begin_stop(StopRequest::default(), false).await {
+            if let Err(error) = self.begin_stop(None, StopRequest::default(), false).await {
                 tracing::warn!(container = %self.record.container, %error, "a started container is not stopped yet");
             }
         }
@@ -131,10 +132,11 @@ impl Data {
     async fn succeeded(&mut self, attempt: &Attempt, pid: u32) -> Result<()> {
         let decided = next(&self.record.policy, &self.record.state, &Input::Relaunched, Timestamp::now());
         let (id, count) = (self.record.container.clone(), decided.state.count);
+        let operation: Option<OperationRecord> = self.core.store.get(&key::operation(attempt.operation))?;
         let mut batch = Batch::new();
         batch.close_operation(attempt.operation);
         batch.publish(&self.record.namespace, Event::ContainerRelaunched { id, pid, count });
-        self.remember(decided, batch).await
+        call::within(operation.and_then(|it| it.call), self.remember(decided, batch)).await
     }
 
     async fn failed(&mut self, attempt: &Attempt, failure: Failure) -> Error {

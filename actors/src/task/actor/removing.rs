@@ -11,7 +11,7 @@ use ractor::{ActorRef, RpcReplyPort};
 
 use super::super::phase::{Input, Phase};
 use super::super::{RemoveTask, TaskMessage, reattach};
-use super::{TaskData, ask_shim};
+use super::TaskData;
 use crate::call;
 use crate::core::worker;
 use crate::directory::Name;
@@ -33,11 +33,11 @@ impl TaskData {
         let allowed = allowed.and_then(|()| self.shim());
         let shim = match allowed {
             Ok(shim) => shim,
-            Err(error) => return drop(reply.send(Err(error))),
+            Err(error) => return self.recall(error, move |known| drop(reply.send(known.map(drop)))),
         };
-        let actor = myself.clone();
-        ask_shim(Ok(shim), request, move |result| {
-            let _ = actor.send_message(TaskMessage::Frozen(freeze, result.map(drop), reply));
+        let (actor, call) = (myself.clone(), call::current());
+        self.ask_once(Ok(shim), request, move |result| {
+            let _ = actor.send_message(TaskMessage::Frozen(freeze, result.map(drop), reply).of(call));
         });
     }
 

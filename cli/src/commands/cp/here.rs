@@ -191,7 +191,8 @@ struct Incoming {
 
 impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.chunk.is_empty() {
+        // An empty chunk is no end.
+        while self.chunk.is_empty() {
             match self.receiver.blocking_recv() {
                 None => return Ok(0),
                 Some(chunk) => self.chunk = chunk?,
