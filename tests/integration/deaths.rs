@@ -12,7 +12,7 @@ use bosun_types::event::Event;
 use bosun_types::shim::Request;
 use bosun_types::stdio::Stdio;
 use bosun_types::task::{ExecProcess, ExecRequest, ExitCause, ExitStatus, ProcessStatus};
-use bosun_types::{ContainerId, ErrorClass, ExecId};
+use bosun_types::{ContainerId, ErrorClass, ExecId, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -292,6 +292,30 @@ async fn init_killed_from_outside_and_an_end_while_nobody_was_there() {
     for task in [outside, down] {
         task.delete().await.expect("deletes");
     }
+    world.check(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tsk_14_an_end_has_the_time_it_had_however_late_it_is_told() {
+    let (world, daemon, client) = started().await;
+    let (task, init) = run(&client, "late", "while [ ! -e /end ]; do sleep 0.01; done; exit 24").await;
+    daemon.kill();
+    let before = Timestamp::now();
+    std::fs::write(format!("/proc/{init}/root/end"), "").expect("writes");
+    wait_until("the end to be recorded", || {
+        directories(&world).iter().any(|it| !it.exit_records().expect("reads").is_empty())
+    });
+    let after = Timestamp::now();
+    let _daemon = world.start();
+    let exit = task.wait().await.expect("is told");
+    assert_eq!(exit.cause, ExitCause::Code(24));
+    assert!(before <= exit.exited_at && exit.exited_at <= after, "{before:?} {exit:?} {after:?}");
+    let told = events(&client).await.into_iter().find_map(|record| match record.event {
+        Event::TaskExit { exit, .. } => Some(exit),
+        _ => None,
+    });
+    assert_eq!(told, Some(exit), "the event says the same");
+    task.delete().await.expect("deletes");
     world.check(&client).await;
 }
 

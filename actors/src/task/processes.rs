@@ -17,7 +17,7 @@ pub(crate) struct Process {
     waiters: Vec<RpcReplyPort<Result<ExitStatus>>>,
     /// Answered when the start in flight is over: equal starts join.
     pub starters: Vec<RpcReplyPort<Result<u32>>>,
-    /// An exit that was reported while its start was in flight: recorded after the start, so that events keep their order.
+    /// An exit that was reported while its start was in flight: recorded with it, so that events keep their order.
     pub early_exit: Option<bosun_types::shim::ExitNotice>,
 }
 
@@ -129,6 +129,34 @@ mod tests {
     use bosun_types::{ContainerId, NamespaceName, Timestamp};
 
     use super::*;
+
+    #[test]
+    fn tsk_12_callers_that_went_away_take_no_place_among_those_who_wait() {
+        let mut process = Process::new(Phase::Running);
+        let caller = || ractor::concurrency::oneshot::<Result<ExitStatus>>();
+        for _ in 0..WAITERS_MAX + 1 {
+            let (port, gone) = caller();
+            drop(gone);
+            process.wait(port.into());
+        }
+        let mut staying: Vec<_> = (0..WAITERS_MAX)
+            .map(|_| {
+                let (port, answer) = caller();
+                process.wait(port.into());
+                answer
+            })
+            .collect();
+        assert!(staying.iter_mut().all(|answer| answer.try_recv().is_err()), "nobody is answered yet");
+        let (port, mut refused) = caller();
+        process.wait(port.into());
+        let refused = refused.try_recv().expect("is answered at once").expect_err("there are too many");
+        assert_eq!(refused.class, bosun_types::ErrorClass::ResourceExhausted);
+        let exit = ExitStatus { cause: ExitCause::Code(3), exited_at: Timestamp(1) };
+        process.answer_waiters(&exit);
+        for mut answer in staying {
+            assert_eq!(answer.try_recv().expect("is told").as_ref(), Ok(&exit));
+        }
+    }
 
     #[test]
     fn execs_that_no_row_has_are_strangers_to_be_killed_or_forgotten() {

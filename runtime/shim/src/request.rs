@@ -98,7 +98,9 @@ impl Shim {
             KillTarget::All => {
                 self.init.step(Input::Signal)?;
                 let pids = self.container.as_ref().map(|it| it.cgroup.processes()).unwrap_or_default();
-                for pid in pids {
+                let init = self.init.live_pid();
+                // Init has its own below: once, also where it is in no group.
+                for pid in pids.into_iter().filter(|pid| Some(*pid) != init) {
                     // One that ended meanwhile is what was wanted.
                     let _ = sys::kill(pid, number);
                 }

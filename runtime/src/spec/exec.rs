@@ -4,12 +4,18 @@ use std::os::fd::BorrowedFd;
 
 use bosun_types::Error;
 use bosun_types::task::ExecProcess;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Process;
 
 use super::environment::{check_text, merge};
 use super::options::{check_arguments, check_path, process_for_exec};
 use super::{json, user};
 use crate::error::Result;
+
+/// Of a spec the part that an exec is built from. The rest, a filter of hundreds of calls above all, is only stepped over.
+#[derive(serde::Deserialize)]
+struct Sketch {
+    process: Option<Process>,
+}
 
 /// JSON of the process an exec runs. `terminal` is the request's and wins over the process's own. `root` is the
 /// container's root file system, for user names; `/proc/<init>/root` will do. Blocking with a `root`.
@@ -25,9 +31,9 @@ pub fn exec_process(
     let mut built = match process {
         ExecProcess::Json(bytes) => given(bytes)?,
         ExecProcess::Inherit { args, env, cwd, user } => {
-            let spec: Spec = serde_json::from_slice(spec)
+            let sketch: Sketch = serde_json::from_slice(spec)
                 .map_err(|error| Error::data_loss(format!("the container's spec does not parse: {error}")))?;
-            let mut built = process_for_exec(&spec)?;
+            let mut built = process_for_exec(sketch.process)?;
             built.set_args(Some(args.clone()));
             let mut environment = built.env().clone().unwrap_or_default();
             if terminal {

@@ -232,8 +232,8 @@ pub fn limits(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
 }
 
 /// The process of a spec with nothing of its terminal: what an exec starts from.
-pub fn process_for_exec(spec: &Spec) -> Result<Process, Error> {
-    let mut process = spec.process().clone().ok_or_else(|| {
+pub fn process_for_exec(process: Option<Process>) -> Result<Process, Error> {
+    let mut process = process.ok_or_else(|| {
         Error::failed_precondition("the container's spec has no process to build an exec from")
     })?;
     process.set_terminal(None).set_console_size(None).set_args(None);

@@ -45,34 +45,47 @@ impl TaskData {
     }
 
     /// One commit of row and event; then the shim may forget, and waiters are answered. Repeated, it only acknowledges again.
-    pub(super) async fn exited(&mut self, mut exit: ExitNotice) -> Result<()> {
+    pub(super) async fn exited(&mut self, exit: ExitNotice) -> Result<()> {
+        let exit = self.as_known(exit);
+        let Some(process) = self.processes.get(&exit.exec) else {
+            self.acknowledge(exit.exec);
+            return Ok(());
+        };
+        if process.phase.exit().is_some() {
+            self.acknowledge(exit.exec);
+            return Ok(());
+        }
+        let phase = self.check(exit.exec.as_ref(), &Input::Exited(exit.status.clone()), "end")?;
+        let mut batch = Batch::new();
+        if exit.started && process.phase == Phase::Created {
+            // Its start was never told: the daemon was killed before it heard of it. Each end has a beginning.
+            self.record_start(&mut batch, exit.exec.as_ref(), exit.process);
+        }
+        self.record_exit(&mut batch, exit.exec.as_ref(), exit.process, &exit.status);
+        self.core.commit(batch).await?;
+        self.ended(exit, phase)
+    }
+
+    /// As true as anybody here knows it.
+    pub(super) fn as_known(&self, mut exit: ExitNotice) -> ExitNotice {
         if matches!(exit.status.cause, ExitCause::Unknown(_)) {
             // Somebody here may know what the shim does not: one that took over is nobody's parent.
             let known = self.core.host.end_of(&self.record.nonce, exit.exec.as_ref(), &exit.process);
             exit.status = known.unwrap_or(exit.status);
         }
         exit.status = exit.status.not_before(self.begin_of(exit.exec.as_ref()));
-        let Some(process) = self.processes.get(&exit.exec) else {
-            self.acknowledge(exit.exec);
-            return Ok(());
-        };
-        if process.phase.exit().is_none() {
-            let phase = self.check(exit.exec.as_ref(), &Input::Exited(exit.status.clone()), "end")?;
-            let mut batch = Batch::new();
-            if exit.started && process.phase == Phase::Created {
-                // Its start was never told: the daemon was killed before it heard of it. Each end has a beginning.
-                self.record_start(&mut batch, exit.exec.as_ref(), exit.process);
-            }
-            self.record_exit(&mut batch, exit.exec.as_ref(), exit.process, &exit.status);
-            self.core.commit(batch).await?;
-            let process = self.process(exit.exec.as_ref())?;
-            process.phase = phase;
-            process.answer_waiters(&exit.status);
-            self.core.host.release(&self.record.nonce, exit.exec.as_ref());
-            if exit.exec.is_none() {
-                self.refuse_who_waits_for_nothing();
-                crate::relaunch::look(&self.core, &self.record.namespace, &self.record.container);
-            }
+        exit
+    }
+
+    /// Its end is durable.
+    pub(super) fn ended(&mut self, exit: ExitNotice, phase: Phase) -> Result<()> {
+        let process = self.process(exit.exec.as_ref())?;
+        process.phase = phase;
+        process.answer_waiters(&exit.status);
+        self.core.host.release(&self.record.nonce, exit.exec.as_ref());
+        if exit.exec.is_none() {
+            self.refuse_who_waits_for_nothing();
+            crate::relaunch::look(&self.core, &self.record.namespace, &self.record.container);
         }
         self.acknowledge(exit.exec);
         Ok(())

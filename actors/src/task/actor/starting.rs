@@ -1,4 +1,4 @@
-//! Starting init and execs: the intent, the worker, the outcome; an exit that came early is recorded after the start.
+//! Starting init and execs: the intent, the worker, the outcome; an exit that came early is recorded with the start and after it.
 //!
 //! The intent rides with the next commit, at the latest the outcome's (ADR 0027): a start cannot be taken back, and whether it was done is asked of the shim
 //! after a restart, with the intent or without. It is there to be seen while a start is under way.
@@ -86,33 +86,50 @@ impl TaskData {
         Ok(())
     }
 
-    /// The outcome of a start: row and event in one commit, then whoever asked, then an exit that came early.
+    /// The outcome of a start: row and event in one commit, with those of an end that came meanwhile; then whoever asked is answered.
     pub(super) async fn started(&mut self, exec: Option<ExecId>, outcome: StartOutcome) -> Result<()> {
-        let input = if outcome.result.is_ok() { Input::Started } else { Input::StartFailed };
-        let phase = self.check(exec.as_ref(), &input, "start")?;
-        let answer = match outcome.result {
-            Ok(identity) => {
-                let mut batch = Batch::new();
-                batch.close_operation(outcome.operation.id);
-                self.record_start(&mut batch, exec.as_ref(), identity);
-                call::within(outcome.operation.call, self.core.commit(batch)).await?;
-                Ok(identity.pid)
-            }
+        let StartOutcome { operation, result } = outcome;
+        let early = self.process(exec.as_ref())?.early_exit.take();
+        let identity = match result {
+            Ok(identity) => identity,
             Err(failure) => {
-                Err(operation::close_failed(&self.core, &outcome.operation, failure, |_| ()).await)
+                let error = operation::close_failed(&self.core, &operation, failure, |_| ()).await;
+                self.tell_starters(exec.as_ref(), &Input::StartFailed, &Err(error))?;
+                return match early {
+                    Some(exit) => self.exited(exit).await,
+                    None => Ok(()),
+                };
             }
         };
-        let process = self.process(exec.as_ref())?;
-        process.phase = phase.clone();
-        process.starters.drain(..).for_each(|starter| drop(starter.send(answer.clone())));
-        let early = process.early_exit.take();
-        self.refuse_who_waits_for_nothing();
+        let mut batch = Batch::new();
+        batch.close_operation(operation.id);
+        self.record_start(&mut batch, exec.as_ref(), identity);
+        let early = early.map(|exit| self.as_known(exit));
+        if let Some(exit) = &early {
+            self.record_exit(&mut batch, exec.as_ref(), exit.process, &exit.status);
+        }
+        call::within(operation.call, self.core.commit(batch)).await?;
+        self.tell_starters(exec.as_ref(), &Input::Started, &Ok(identity.pid))?;
         let has_lost_its_shim = self.shim.is_none() && self.processes[&None].phase.exit().is_some();
         match early {
-            Some(exit) => self.exited(exit).await,
-            None if phase == Phase::Running && has_lost_its_shim => self.exited(self.unseen(exec)).await,
+            Some(exit) => {
+                let phase = self.check(exec.as_ref(), &Input::Exited(exit.status.clone()), "end")?;
+                self.ended(exit, phase)
+            }
+            None if has_lost_its_shim && self.process(exec.as_ref())?.phase == Phase::Running => {
+                self.exited(self.unseen(exec)).await
+            }
             None => Ok(()),
         }
+    }
+
+    fn tell_starters(&mut self, exec: Option<&ExecId>, input: &Input, answer: &Result<u32>) -> Result<()> {
+        let phase = self.check(exec, input, "start")?;
+        let process = self.process(exec)?;
+        process.phase = phase;
+        process.starters.drain(..).for_each(|starter| drop(starter.send(answer.clone())));
+        self.refuse_who_waits_for_nothing();
+        Ok(())
     }
 
     pub(super) fn record_start(
