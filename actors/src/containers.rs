@@ -16,7 +16,7 @@ use bosun_types::event::Event;
 use bosun_types::operation::Intent;
 use bosun_types::relaunch::{RestartPolicy, STOP_SIGNAL_LABEL};
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind, SnapshotRecord};
-use bosun_types::spec::{ContainerRequest, RootRequest, SpecRequest};
+use bosun_types::spec::{ContainerRequest, RootRequest, SpecOptions, SpecRequest};
 use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
 use futures::future::BoxFuture;
@@ -28,6 +28,7 @@ use crate::leases;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, CREATE_CONTAINER, DELETE_CONTAINER, Operation, Plan};
+use crate::ports::{RootPath, SpecInput};
 use crate::snapshots::{self, MakeDirectory};
 use crate::task::TaskHandle;
 use crate::writer::write;
@@ -70,6 +71,19 @@ impl ContainersHandle {
     /// All records, by id.
     pub async fn list(&self) -> Result<Vec<ContainerRecord>> {
         Ok(self.core.store.scan(&key::within(&self.namespace))?)
+    }
+
+    /// The OCI spec that a container of this id gets by these options, without an image. Nothing is made.
+    pub async fn build_spec(&self, id: ContainerId, options: SpecOptions) -> Result<Vec<u8>> {
+        let input = SpecInput {
+            namespace: self.namespace.clone(),
+            id,
+            cgroup_parent: self.core.cgroup_parent.clone(),
+            options,
+            process: None,
+            root: RootPath::Unknown,
+        };
+        self.core.host.build_spec(input).await
     }
 
     /// A container by id; whether it exists shows with the first call.

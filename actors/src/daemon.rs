@@ -141,6 +141,12 @@ impl Daemon {
         let _ = self.root.cell().wait(None).await;
     }
 
+    /// Tasks whose shim is of an older release than this daemon, and of a newer one.
+    pub fn shims_of_other_releases(&self) -> (u32, u32) {
+        let skew = bosun_runtime::shim::skew();
+        (skew.older, skew.newer)
+    }
+
     /// The daemon at a glance.
     pub async fn status(&self) -> Result<DaemonStatus> {
         let core = &self.core;

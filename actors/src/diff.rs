@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::{Core, Shared, SharedSnapshotter, blocking};
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, APPLY_LAYER, Failure, MAKE_LAYER, Operation, Plan};
+use crate::task::TaskHandle;
 use crate::transfers::{self, Progress};
 use crate::writer::write;
 use crate::{content, leases, snapshots};
@@ -85,7 +86,13 @@ pub(crate) async fn diff(
             cancel,
             made,
         };
-        let result = make.run(&request).await;
+        let result = match &request.freeze {
+            None => make.run(&request).await,
+            Some(container) => {
+                let task = TaskHandle::new(make.core.clone(), make.namespace.clone(), container.clone());
+                task.frozen_during(make.run(&request)).await
+            }
+        };
         make.progress.end(match &result {
             Ok(_) => TransferState::Done(Vec::new()),
             Err(error) => TransferState::Failed(error.clone()),

@@ -13,7 +13,7 @@ use bosun_runtime::filter::Filters;
 use bosun_runtime::held::HeldProcesses;
 use bosun_runtime::process::KernelStatus;
 use bosun_runtime::reaper::Reaper;
-use bosun_runtime::shim::{Attachment, ShimConnection, ShimLauncher};
+use bosun_runtime::shim::{Attachment, ShimConnection, ShimLauncher, ShimLog};
 use bosun_runtime::spec::{self, ImageProcessConfig, SpecContext};
 use bosun_runtime::task_directory::TaskDirectory;
 use bosun_runtime::{mount, observe, process, take_over};
@@ -65,6 +65,12 @@ impl RealHost {
             cdi_directories: spec::CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
             idmap: Mutex::default(),
         })
+    }
+
+    /// The same, with shims' logs of this kind.
+    #[must_use]
+    pub fn with_shim_log(self, log: ShimLog) -> Self {
+        Self { launcher: self.launcher.with_log(log), ..self }
     }
 
     /// The same, with specs of CDI devices elsewhere.
@@ -339,15 +345,17 @@ fn build_spec(input: &SpecInput, cdi_directories: &[PathBuf]) -> Result<Vec<u8>>
         working_dir: it.working_dir.clone(),
     });
     let (root_path, root) = match &input.root {
-        RootPath::Mounts(mounts) => (file::ROOTFS.to_owned(), mount::detached(mounts)),
-        RootPath::Directory(path) => (path.clone(), mount::open_root(Path::new(path))),
+        RootPath::Mounts(mounts) => (file::ROOTFS.to_owned(), Some(mount::detached(mounts))),
+        RootPath::Directory(path) => (path.clone(), Some(mount::open_root(Path::new(path)))),
+        RootPath::Unknown => (file::ROOTFS.to_owned(), None),
     };
     // Numbers can be resolved without; a name then fails with a text of its own.
-    let root = root
-        .inspect_err(
+    let root = root.and_then(|root| {
+        root.inspect_err(
             |error| tracing::warn!(container = %input.id, %error, "the root cannot be read for user names"),
         )
-        .ok();
+        .ok()
+    });
     let context = SpecContext {
         namespace: &input.namespace,
         id: &input.id,

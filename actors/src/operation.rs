@@ -74,6 +74,8 @@ pub static REMAP_SNAPSHOT: Plan = Plan { name: "remap_snapshot", steps: &["copy_
 /// A task is stored as an image.
 pub static CHECKPOINT: Plan =
     Plan { name: "checkpoint", steps: &["pause", "dump", "store", "record", "release"] };
+/// A task is frozen while its files are read. When they are, it is taken back.
+pub static HOLD_TASK: Plan = Plan { name: "hold_task", steps: &["freeze"] };
 /// An image is fetched, unpacked and recorded.
 pub static PULL: Plan = Plan { name: "pull", steps: &["resolve", "fetch_documents", "fetch_layers"] };
 /// An image is sent to a registry.
@@ -118,7 +120,7 @@ pub static ADD_EXEC: Plan = Plan { name: "add_exec", steps: &["register"] };
 pub static DELETE_EXEC: Plan = Plan { name: "delete_exec", steps: &["forget"] };
 
 /// Every operation and request: what the crash matrix walks.
-pub fn registry() -> [&'static Plan; 28] {
+pub fn registry() -> [&'static Plan; 29] {
     [
         &PREPARE_SNAPSHOT,
         &REMOVE_SNAPSHOT,
@@ -128,6 +130,7 @@ pub fn registry() -> [&'static Plan; 28] {
         &START_PROCESS,
         &DELETE_TASK,
         &CHECKPOINT,
+        &HOLD_TASK,
         &PULL,
         &MAKE_LAYER,
         &APPLY_LAYER,

@@ -170,6 +170,8 @@ pub enum RootPath {
     Mounts(Vec<Mount>),
     /// A directory of the host.
     Directory(String),
+    /// Nobody knows yet: users are numbers.
+    Unknown,
 }
 
 /// A connection, and what the shim says unasked.

@@ -16,6 +16,7 @@ mod checkpoint;
 mod create;
 mod delete;
 mod early;
+mod hold;
 mod orphan;
 pub(crate) mod phase;
 mod processes;
@@ -54,6 +55,7 @@ pub(crate) use actor::{rows_of_deletion, spec};
 pub(crate) use checkpoint::{DUMP_DEADLINE, recover as recover_checkpoint};
 pub(crate) use create::{create, create_as, finish};
 pub(crate) use delete::RemoveTask;
+pub(crate) use hold::recover as recover_hold;
 
 /// How long a request to a task may take: making and starting included.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -96,9 +98,11 @@ pub enum TaskMessage {
     Connected(Result<crate::ports::Connected>),
     /// Begin a checkpoint: whether it may, and the intent.
     BeginCheckpoint(Begin, RpcReplyPort<Result<OperationRecord>>),
-    /// Freeze or thaw for that checkpoint.
+    /// Begin to hold it frozen: the intent, or `None` for one that does not run.
+    BeginHold(RpcReplyPort<Result<Option<OperationRecord>>>),
+    /// Freeze or thaw for that checkpoint or hold.
     Hold(OperationId, bool, RpcReplyPort<Result<()>>),
-    /// That checkpoint is over.
+    /// That checkpoint or hold is over.
     EndCheckpoint(OperationId),
     /// Own worker: what the shim holds, asked after so many freezes and thaws.
     Known(u64, Result<ShimState>),

@@ -3,40 +3,54 @@
 mod access;
 mod archive;
 mod checkpoint;
+mod containers;
 mod content;
 mod copy;
+mod create;
+mod daemon;
 mod deferred;
 mod events;
 mod facts;
 mod filter;
 mod garbage;
 mod groups;
+mod images;
 mod lifecycle;
+mod namespaces;
 mod process;
 mod registry;
 mod snapshots;
 mod stress;
+mod tasks;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Parser, Subcommand, ValueHint};
 
 pub use self::access::{Audit, SocketCommand};
 pub use self::archive::{ArchiveFormat, LoadImages, SaveImages};
 pub use self::checkpoint::{Checkpoint, Restore};
-pub use self::content::{Content, ContentCommand};
+pub use self::containers::{Containers, ContainersCommand, Kill, Names, Ps, Rm, Stats, Update};
+pub use self::content::{Content, ContentCommand, PruneContent};
 pub use self::copy::{Commit, Copy, Prune};
+pub use self::create::{Create, Network, NewContainer, OwnershipChoice, Security, Users};
+pub use self::daemon::{DaemonCommand, Doctor, Health, Oci, OciCommand, Operations, OperationsCommand};
 pub use self::deferred::Deferred;
 pub use self::events::{CursorsCommand, Events, EventsCommand};
 pub use self::facts::{CheckImages, LabelImage, Parts, UnpackImages};
 pub use self::filter::Filter;
 pub use self::garbage::{Gc, LeaseEntry, Leases, LeasesCommand, Why};
 pub use self::groups::{GroupCreate, Groups, GroupsCommand};
+pub use self::images::{Images, ImagesCommand, MountImage, TagImage, UnmountImage};
 pub use self::lifecycle::{Restart, Start, Stop};
-pub use self::process::{Attach, Exec, Logs, Network, OverflowChoice, OwnershipChoice, Run, Security, Users};
+pub use self::namespaces::{Namespaces, NamespacesCommand};
+pub use self::process::{Attach, Exec, Logs, OverflowChoice, Run, Streams};
 pub use self::registry::{Fetch, FetchObject, Pull, Push, PushObject, RegistryAccess, TransfersCommand};
 pub use self::snapshots::{New as NewSnapshot, Snapshots, SnapshotsCommand};
 pub use self::stress::{Stress, StressCommand};
+pub use self::tasks::{StartTask, Tasks, TasksCommand};
+pub use crate::format::Format;
 
 /// What `bosun help exit-codes` says.
 pub const TOPICS: &str = "EXIT CODES
@@ -81,13 +95,28 @@ pub struct Arguments {
     pub json: bool,
     /// How to print: json, table, or a template of the fields that --json shows, such as '{{.id}}'. Of `save`: oci or docker.
     #[arg(long, global = true, conflicts_with = "json")]
-    pub format: Option<String>,
+    pub format: Option<Format>,
     /// Lease that holds what is made or found (see `bosun leases`).
     #[arg(long, global = true, env = "BOSUN_LEASE")]
     pub lease: Option<String>,
+    /// How long the whole command may take, such as 30s or 5m; before the word [default: no limit].
+    #[arg(long, value_name = "TIME", value_parser = limit)]
+    pub timeout: Option<Duration>,
+    /// How long to wait for a daemon that is starting; before the word [default: 2s].
+    #[arg(long, value_name = "TIME", value_parser = limit)]
+    pub connect_timeout: Option<Duration>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// A time, and not none.
+fn limit(text: &str) -> Result<Duration, String> {
+    match crate::context::duration(text) {
+        Ok(limit) if limit.is_zero() => Err("use more than nothing".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The everyday words.
@@ -101,7 +130,7 @@ pub enum Command {
     #[command(subcommand, alias = "transfer")]
     Transfers(Deferred<TransfersCommand>),
     /// List and manage images.
-    #[command(alias = "image")]
+    #[command(aliases = ["image", "i"])]
     Images(Deferred<Images>),
     /// Read images from an archive: `images import`.
     #[command(alias = "import")]
@@ -109,6 +138,8 @@ pub enum Command {
     /// Write images into an archive: `images export`.
     #[command(alias = "export")]
     Save(Deferred<SaveImages>),
+    /// Make a container without starting it.
+    Create(Deferred<Box<Create>>),
     /// Make a container from an image and run it.
     Run(Deferred<Box<Run>>),
     /// Store a running container as an image, its processes included.
@@ -163,6 +194,12 @@ pub enum Command {
         after_help = "EXAMPLES:\n  bosun inspect web\n  bosun inspect web --format '{{.image}} {{.task.pid}}'\n  bosun inspect web worker --format '{{json .labels}}'"
     )]
     Inspect(Deferred<Names>),
+    /// List and manage containers, noun first.
+    #[command(aliases = ["container", "c"])]
+    Containers(Deferred<Containers>),
+    /// List and manage tasks, noun first: what runs of containers.
+    #[command(aliases = ["task", "t"])]
+    Tasks(Deferred<Tasks>),
     /// Look at and change blobs.
     Content(Deferred<Content>),
     /// Show what happened, and what happens.
@@ -202,6 +239,8 @@ pub enum Command {
     /// List what the daemon is made of: snapshotters, runtimes and the rest, and why one cannot be used.
     #[command(alias = "plugins")]
     Parts(Deferred<Parts>),
+    /// Print an OCI spec as bosun makes it, to change and give to `create --config`.
+    Oci(Deferred<Oci>),
     /// Load the daemon: containers per second, and what an idle one costs.
     Stress(Deferred<Stress>),
     /// Show the versions of client and daemon.
@@ -228,264 +267,6 @@ pub enum Command {
     },
 }
 
-/// List and manage images.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun images\n  bosun images -f name~=busybox -f labels.team==web\n  bosun images import app.tar\n  docker save app | bosun images import -\n  bosun images rm registry.local:5000/team/app:1.2\n\nFILTER FIELDS: name, target.digest, target.mediatype, labels.KEY"
-)]
-pub struct Images {
-    /// What to do [default: ls].
-    #[command(subcommand)]
-    pub command: Option<ImagesCommand>,
-    /// Print names only.
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Which.
-    #[command(flatten)]
-    pub filter: Filter,
-}
-
-/// What to do with images.
-#[derive(Subcommand)]
-pub enum ImagesCommand {
-    /// List images.
-    #[command(alias = "list")]
-    Ls {
-        /// Print names only.
-        #[arg(short, long)]
-        quiet: bool,
-        /// Which.
-        #[command(flatten)]
-        filter: Filter,
-    },
-    /// Read an OCI layout (tar or directory) or a `docker save` tar; `-` reads standard input.
-    #[command(alias = "load")]
-    Import(LoadImages),
-    /// Write images into an archive: an OCI layout (tar or directory), for docker too.
-    #[command(alias = "save")]
-    Export(SaveImages),
-    Check(CheckImages),
-    Label(LabelImage),
-    Unpack(UnpackImages),
-    /// Forget image names. Content that nothing names is collected later.
-    #[command(alias = "remove")]
-    Rm {
-        /// Names.
-        #[arg(required = true)]
-        names: Vec<String>,
-        /// Wait until the content that only they kept is gone.
-        #[arg(long)]
-        sync: bool,
-    },
-}
-
-/// List containers.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun ps\n  bosun ps -a --json\n  bosun ps -f 'labels.tier==web,image~=nginx'\n  bosun ps -q | xargs bosun kill\n\nFILTER FIELDS: id, image, runtime.name, snapshotter, snapshotkey, labels.KEY"
-)]
-pub struct Ps {
-    /// Ended ones and those without a task too.
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print names only.
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Which.
-    #[command(flatten)]
-    pub filter: Filter,
-}
-
-/// Change limits.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun update --memory 256m web\n  bosun update --cpus 1.5 --pids-limit 100 web db\n  bosun update --restart on-failure:5 web\n\nA live container feels it at once; the container's spec is changed too, so that its next task has the same limits."
-)]
-pub struct Update {
-    /// Containers.
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-    /// Memory limit, such as 256m or 1g.
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Processors, such as 0.5 or 2.
-    #[arg(long)]
-    pub cpus: Option<f64>,
-    /// Most processes and threads.
-    #[arg(long)]
-    pub pids_limit: Option<u64>,
-    #[command(flatten)]
-    pub restart: Restart,
-}
-
-/// Show use.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun stats\n  bosun stats --no-stream web\n  bosun --json stats web\n\nWith --json one sample of everything that the cgroup tells is printed: times in nanoseconds of CPU, sizes in bytes."
-)]
-pub struct Stats {
-    /// Containers [default: all that run].
-    pub containers: Vec<String>,
-    /// One table, then end; the default where the output is no terminal.
-    #[arg(long)]
-    pub no_stream: bool,
-}
-
-/// Send a signal.
-#[derive(Args)]
-#[command(after_help = "EXAMPLES:\n  bosun kill web\n  bosun kill -s HUP web\n  bosun kill -s 9 --all web")]
-pub struct Kill {
-    /// Containers.
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-    /// Name, with or without SIG, or number.
-    #[arg(short, long, default_value = "TERM")]
-    pub signal: String,
-    /// Every process of the container.
-    #[arg(long, conflicts_with = "exec_id")]
-    pub all: bool,
-    /// One exec.
-    #[arg(long)]
-    pub exec_id: Option<String>,
-}
-
-/// Containers by name.
-#[derive(Args)]
-pub struct Names {
-    /// Containers.
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// Remove containers.
-#[derive(Args)]
-#[command(after_help = "EXAMPLES:\n  bosun rm web\n  bosun rm -f web worker")]
-pub struct Rm {
-    /// Containers.
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-    /// Kill first what runs.
-    #[arg(short, long)]
-    pub force: bool,
-    /// Leave the snapshot.
-    #[arg(long)]
-    pub keep_snapshot: bool,
-}
-
-/// List and manage namespaces.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun namespaces\n  bosun namespaces create -l team=web staging\n  bosun -n staging ps\n  bosun namespaces rm staging\n  bosun namespaces socket ls"
-)]
-pub struct Namespaces {
-    /// What to do [default: ls].
-    #[command(subcommand)]
-    pub command: Option<NamespacesCommand>,
-    /// Which.
-    #[command(flatten)]
-    pub filter: Filter,
-}
-
-/// What to do with namespaces.
-#[derive(Subcommand)]
-pub enum NamespacesCommand {
-    /// List namespaces.
-    #[command(alias = "list", after_help = "FILTER FIELDS: name, labels.KEY")]
-    Ls {
-        /// Which.
-        #[command(flatten)]
-        filter: Filter,
-    },
-    /// Make one.
-    Create {
-        /// Its name.
-        name: String,
-        /// Label, KEY=VALUE; repeatable.
-        #[arg(short, long)]
-        label: Vec<String>,
-    },
-    /// Remove an empty one.
-    #[command(alias = "remove")]
-    Rm {
-        /// Its name.
-        name: String,
-    },
-    /// Make, list and revoke sockets that yield one namespace and nothing else.
-    #[command(subcommand)]
-    Socket(SocketCommand),
-}
-
-/// Show operations.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun operations\n  bosun operations -f state==parked\n  bosun operations retry 12\n  bosun operations forget 12\n\nAn operation that fails at its undoing too is parked: it waits, visible with its cause, for a person."
-)]
-pub struct Operations {
-    /// What to do [default: ls].
-    #[command(subcommand)]
-    pub command: Option<OperationsCommand>,
-    /// Which.
-    #[command(flatten)]
-    pub filter: Filter,
-}
-
-/// What to do with operations.
-#[derive(Subcommand)]
-pub enum OperationsCommand {
-    /// List operations that are under way or parked.
-    #[command(after_help = "FILTER FIELDS: id, namespace, kind, state")]
-    Ls {
-        /// Which.
-        #[command(flatten)]
-        filter: Filter,
-    },
-    /// Try a parked one again.
-    Retry {
-        /// Its number.
-        id: u64,
-    },
-    /// Close a parked one without doing anything more for it; what it left is removed when bosund starts again.
-    Forget {
-        /// Its number.
-        id: u64,
-    },
-}
-
-/// Examine the host.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun doctor\n  bosun doctor --quiet\n  bosun doctor --json --root /data/bosun\n\nEXIT CODE: 0 when all that bosun needs is there, warnings included; 1 when something is not."
-)]
-pub struct Doctor {
-    /// bosund's root directory [default: the daemon's, else /var/lib/bosun].
-    #[arg(long, value_hint = ValueHint::DirPath)]
-    pub root: Option<PathBuf>,
-    /// Only what is not as it should be.
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
-/// Ask for health.
-#[derive(Args)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun health\n  bosun health --wait 30 && bosun start web\n\nPrints serving, recovering (it serves; a few things are not known yet) or read-only. EXIT CODE: 0 for the first two."
-)]
-pub struct Health {
-    /// Seconds to wait until it serves.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub wait: u32,
-}
-
-/// Ask the daemon.
-#[derive(Subcommand)]
-#[command(
-    after_help = "EXAMPLES:\n  bosun daemon status\n  bosun daemon status --format '{{.version}} {{.containers}}'"
-)]
-pub enum DaemonCommand {
-    /// Its version, paths, counts, and whether it recovers.
-    Status,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
@@ -502,15 +283,18 @@ mod tests {
         let parsed =
             Arguments::parse_from(["bosun", "run", "--rm", "-it", "r.io/a:1", "sh", "-c", "echo --json"]);
         let Command::Run(Deferred(run)) = parsed.command else { panic!("run") };
-        assert!(run.rm && run.interactive && run.tty && !parsed.json);
-        assert_eq!(run.command, ["sh", "-c", "echo --json"]);
+        assert!(run.rm && run.streams.interactive && run.container.tty && !parsed.json);
+        assert_eq!(run.container.command, ["sh", "-c", "echo --json"]);
     }
 
     #[test]
     fn rst_1_restart_policies_are_flags_of_run_and_update() {
         let parsed = Arguments::parse_from(["bosun", "run", "-d", "--restart", "on-failure:3", "r.io/a:1"]);
         let Command::Run(Deferred(run)) = parsed.command else { panic!("run") };
-        assert_eq!(run.restart.restart.map(|when| when.to_string()).as_deref(), Some("on-failure:3"));
+        assert_eq!(
+            run.container.restart.restart.map(|when| when.to_string()).as_deref(),
+            Some("on-failure:3")
+        );
         for bad in [
             vec!["bosun", "run", "-d", "--restart", "sometimes", "r.io/a:1"],
             vec!["bosun", "run", "--rm", "--restart", "always", "r.io/a:1"],

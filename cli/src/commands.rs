@@ -6,8 +6,10 @@ mod checkpoint;
 mod commit;
 mod containers;
 mod content;
+mod content_prune;
 mod content_transfer;
 mod cp;
+mod create;
 mod daemon;
 mod doctor;
 mod events;
@@ -17,12 +19,14 @@ mod foreground;
 mod gc;
 mod groups;
 mod health;
+mod image_mounts;
 mod images;
 mod leases;
 mod lifecycle;
 mod live;
 mod logs;
 mod namespaces;
+mod oci;
 mod prune;
 mod pull;
 mod push;
@@ -32,18 +36,77 @@ mod scrub;
 mod snapshots;
 mod sockets;
 mod stress;
+mod tasks;
 mod transfers;
 mod why;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::arguments::{Arguments, Command, DaemonCommand, Deferred, TOPICS};
+use crate::arguments::{
+    Arguments, Command, ContainersCommand, DaemonCommand, Deferred, TOPICS, TasksCommand,
+};
 use crate::context::Context;
-use crate::output;
+use crate::format::Printing;
+use crate::{output, trace};
+
+/// As clap has it.
+const WRONG_USAGE: u8 = 2;
+/// What bosun itself ends with where the container's own code would be its: 1 could be that.
+const FAILED_BESIDE_A_CONTAINER: u8 = 125;
 
 /// Does what the words say.
 pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
+    trace::start();
+    let printing = match Printing::of(&arguments) {
+        Ok(printing) => printing,
+        Err(wrong) => {
+            wrong.print()?;
+            return Ok(WRONG_USAGE);
+        }
+    };
+    let gives_containers_code = gives_containers_code(&arguments.command);
+    let limit = arguments.timeout;
+    let work = act(arguments, printing);
+    let done = match limit {
+        None => work.await,
+        Some(limit) => match tokio::time::timeout(limit, work).await {
+            Ok(done) => done,
+            Err(_) => Err(anyhow::anyhow!(
+                "not done within {limit:?}: what the daemon was asked for may still go on"
+            )),
+        },
+    };
+    match done {
+        Err(error) if gives_containers_code => {
+            output::report(&error);
+            Ok(FAILED_BESIDE_A_CONTAINER)
+        }
+        done => done,
+    }
+}
+
+fn gives_containers_code(command: &Command) -> bool {
+    match command {
+        Command::Run(_) | Command::Restore(_) | Command::Exec(_) | Command::Attach(_) => true,
+        Command::Start(Deferred(start)) => start.attach,
+        Command::Containers(Deferred(words)) => {
+            matches!(words.command, Some(ContainersCommand::Restore(_)))
+        }
+        Command::Tasks(Deferred(words)) => matches!(
+            words.command,
+            Some(
+                TasksCommand::Start(_)
+                    | TasksCommand::Exec(_)
+                    | TasksCommand::Attach(_)
+                    | TasksCommand::Rm { .. }
+            )
+        ),
+        _ => false,
+    }
+}
+
+async fn act(arguments: Arguments, printing: Printing) -> anyhow::Result<u8> {
     match &arguments.command {
         Command::Completions { shell } => {
             let shells = clap_complete::env::Shells::builtins();
@@ -60,17 +123,24 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
             return Ok(0);
         }
         Command::Doctor(Deferred(options)) => {
-            return doctor::doctor(arguments.address.clone(), arguments.json, options).await;
+            return doctor::doctor(arguments.address.clone(), printing.json, options).await;
         }
-        Command::Health(Deferred(options)) => return health::health(&arguments, options).await,
+        Command::Health(Deferred(options)) => {
+            return health::health(&arguments, printing.json, options).await;
+        }
         _ => {}
     }
-    let context = Context::connect(&arguments).await?;
+    let context = Context::connect(&arguments, printing).await?;
     match arguments.command {
         Command::Run(Deferred(options)) => return run::run(&context, *options).await,
         Command::Restore(Deferred(options)) => return run::run(&context, options.into()).await,
         Command::Attach(Deferred(options)) => return attach::attach(&context, &options).await,
         Command::Exec(Deferred(options)) => return exec::exec(&context, options).await,
+        Command::Containers(Deferred(options)) => return containers::containers(&context, options).await,
+        Command::Tasks(Deferred(options)) => return tasks::tasks(&context, options).await,
+        Command::Start(Deferred(options)) => return lifecycle::start(&context, &options).await,
+        Command::Create(Deferred(options)) => create::create(&context, &options).await,
+        Command::Oci(Deferred(options)) => oci::oci(&context, options).await,
         Command::Cp(Deferred(options)) => cp::cp(&context, &options).await,
         Command::Commit(Deferred(options)) => commit::commit(&context, &options).await,
         Command::Prune(Deferred(options)) => prune::prune(&context, &options).await,
@@ -85,7 +155,6 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Ps(Deferred(options)) => containers::ps(&context, &options).await,
         Command::Kill(Deferred(options)) => containers::kill(&context, &options).await,
         Command::Group(Deferred(options)) => groups::groups(&context, options).await,
-        Command::Start(Deferred(options)) => lifecycle::start(&context, &options).await,
         Command::Stop(Deferred(options)) => lifecycle::stop(&context, &options).await,
         Command::Restart(Deferred(options)) => lifecycle::restart(&context, &options).await,
         Command::Pause(Deferred(options)) => live::pause(&context, &options).await,
@@ -95,7 +164,7 @@ pub async fn dispatch(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Stats(Deferred(options)) => live::stats(&context, &options).await,
         Command::Wait(Deferred(options)) => containers::wait(&context, &options).await,
         Command::Rm(Deferred(options)) => containers::rm(&context, &options).await,
-        Command::Inspect(Deferred(options)) => containers::inspect(&context, &options).await,
+        Command::Inspect(Deferred(options)) => containers::inspect(&context, &options.containers).await,
         Command::Logs(Deferred(options)) => logs::logs(&context, &options).await,
         Command::Events(Deferred(options)) => events::events(&context, &options).await,
         Command::Content(Deferred(options)) => content::content(&context, options).await,

@@ -1,15 +1,17 @@
 //! What every command needs: the client, the namespace, whether to print JSON; and parsers of common words.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bosun_client::{Client, ConnectOptions, Container, DEFAULT_ADDRESS, Namespace, Version};
 use bosun_types::{ContainerId, Labels, LeaseId, NamespaceName, Timestamp};
+use serde::Serialize;
 
-use crate::arguments::{ArchiveFormat, Arguments, Command, Deferred, Images, ImagesCommand};
+use crate::arguments::{ArchiveFormat, Arguments, Command};
+use crate::format::Printing;
 use crate::output;
-use crate::template::Template;
 
 /// How long a client waits for a daemon that is just starting.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -34,13 +36,12 @@ pub struct Context {
 
 impl Context {
     /// Connects; the error says what to look at.
-    pub async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
-        // What cannot be understood is told before anything is asked.
-        let (json, archive) = format(arguments)?;
+    pub async fn connect(arguments: &Arguments, printing: Printing) -> anyhow::Result<Self> {
+        let Printing { json, archive } = printing;
         let asked: Option<NamespaceName> = arguments.namespace.as_deref().map(str::parse).transpose()?;
         let address = arguments.address.to_string_lossy();
         let options = ConnectOptions {
-            connect_deadline: CONNECT_DEADLINE,
+            connect_deadline: arguments.connect_timeout.unwrap_or(CONNECT_DEADLINE),
             reconnect_deadline: RECONNECT_DEADLINE,
             ..ConnectOptions::address(&address)
         };
@@ -59,8 +60,11 @@ impl Context {
                 .and_then(|reach| reach.namespace)
                 .unwrap_or_else(NamespaceName::default_name),
         };
-        if let Some(skew) = skew(&client.version().await?) {
-            output::note(skew);
+        let version = client.version().await?;
+        // Once a command, whatever it asks for.
+        skew(&version).iter().for_each(output::note);
+        if matches!(arguments.command, Command::Ps(_) | Command::Version) {
+            shim_skew(&version).iter().for_each(output::note);
         }
         Ok(Self { client, namespace_name, lease, json, archive, fifo_directory })
     }
@@ -74,31 +78,32 @@ impl Context {
         }
     }
 
+    /// Prints a list: its items' values, or a table with a row for each.
+    pub fn list<T: Serialize>(
+        &self,
+        items: &[T],
+        header: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> anyhow::Result<()> {
+        if self.json {
+            return output::json(&items);
+        }
+        output::table(header, &items.iter().map(row).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Prints labels, a line for each.
+    pub fn labels(&self, labels: &Labels) -> anyhow::Result<()> {
+        if self.json {
+            return output::json(labels);
+        }
+        labels.iter().for_each(|(key, value)| output::line(format!("{key}={value}")));
+        Ok(())
+    }
+
     /// A container of it, by name.
     pub fn container(&self, name: &str) -> anyhow::Result<Container> {
         Ok(self.namespace().container(ContainerId::new(name)?))
-    }
-}
-
-/// Whether values are printed, and what an archive is; a template is the printer's from here on.
-fn format(arguments: &Arguments) -> anyhow::Result<(bool, ArchiveFormat)> {
-    let Some(word) = arguments.format.as_deref() else { return Ok((arguments.json, ArchiveFormat::Oci)) };
-    let is_archive = matches!(
-        arguments.command,
-        Command::Save(_) | Command::Images(Deferred(Images { command: Some(ImagesCommand::Export(_)), .. }))
-    );
-    if is_archive {
-        let archive = <ArchiveFormat as clap::ValueEnum>::from_str(word, true)
-            .map_err(|_| anyhow::anyhow!("--format {word:?}: use oci or docker"))?;
-        return Ok((false, archive));
-    }
-    match word {
-        "json" => Ok((true, ArchiveFormat::Oci)),
-        "table" => Ok((false, ArchiveFormat::Oci)),
-        template => {
-            output::print_by(Template::parse(template)?);
-            Ok((true, ArchiveFormat::Oci))
-        }
     }
 }
 
@@ -128,13 +133,37 @@ fn skew(daemon: &Version) -> Option<String> {
     (theirs != ours).then(|| format!("warning: this is bosun {ours}, and bosund is {theirs}"))
 }
 
+/// What to say when shims and daemon are not of one release: containers go on under the shim that they were started with.
+fn shim_skew(daemon: &Version) -> Option<String> {
+    let tasks = |count: u32| {
+        if count == 1 { "1 container runs".to_owned() } else { format!("{count} containers run") }
+    };
+    let theirs = &daemon.version;
+    match (daemon.shims_older, daemon.shims_newer) {
+        (0, 0) => None,
+        (older, 0) => Some(format!(
+            "warning: {} under a bosun-shim older than bosund {theirs}: what is new is refused for such a container until it is restarted",
+            tasks(older)
+        )),
+        (_, newer) => Some(format!(
+            "warning: {} under a bosun-shim newer than bosund {theirs}: install all of one release",
+            tasks(newer)
+        )),
+    }
+}
+
 /// `KEY=VALUE` words to labels.
 pub fn labels(words: &[String]) -> anyhow::Result<Labels> {
+    pairs("label", words)
+}
+
+/// The same for whatever is called so.
+pub fn pairs(what: &str, words: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     words
         .iter()
         .map(|word| match word.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => bail!("label {word:?}: use KEY=VALUE"),
+            _ => bail!("{what} {word:?}: use KEY=VALUE"),
         })
         .collect()
 }
@@ -211,11 +240,18 @@ mod tests {
             protocol,
             version: version.to_owned(),
             revision: String::new(),
+            shims_older: 0,
+            shims_newer: 0,
         };
         let ours = Version::client_protocol();
         assert_eq!(skew(&daemon(ours, env!("CARGO_PKG_VERSION"))), None);
         assert!(skew(&daemon(ours + 1, "9.0.0")).expect("said").contains("newer"));
         assert!(skew(&daemon(ours.saturating_sub(1), "0.0.1")).expect("said").contains("0.0.1"));
+        assert_eq!(shim_skew(&daemon(ours, "1.0.0")), None);
+        let older = Version { shims_older: 2, ..daemon(ours, "1.0.0") };
+        assert!(shim_skew(&older).expect("said").contains("2 containers run under a bosun-shim older"));
+        let newer = Version { shims_newer: 1, ..older };
+        assert!(shim_skew(&newer).expect("said").contains("1 container runs under a bosun-shim newer"));
     }
 
     #[test]

@@ -9,12 +9,14 @@ mod commands;
 mod completion;
 mod context;
 mod detach_keys;
+mod format;
 mod output;
 mod progress;
 mod registry_access;
 mod signals;
 mod template;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -4,8 +4,12 @@
 //! join, index, and `|`. Fields are those of `--json`; upper case and `_` make no difference, so `{{.CreatedAt}}` is `created_at`. `table ` in front makes
 //! columns with a header of what tabs separate.
 
-use anyhow::{Context as _, bail};
+mod parse;
+
+use anyhow::bail;
 use serde_json::Value;
+
+pub use self::parse::Malformed;
 
 /// A template that is well formed.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,32 +43,12 @@ enum Word {
     Literal(Value),
 }
 
-/// How a list of nodes ended.
-#[derive(Debug, PartialEq)]
-enum Stop {
-    Text,
-    Else,
-    End,
-}
-
 const FUNCTIONS: [&str; 6] = ["json", "upper", "lower", "len", "join", "index"];
 
 impl Template {
     /// Reads one.
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let text = text.replace("\\t", "\t").replace("\\n", "\n");
-        let (is_table, body) = match text.strip_prefix("table ") {
-            Some(body) => (true, body),
-            None => (false, text.as_str()),
-        };
-        let mut rest = body;
-        let (nodes, stop) = parse(&mut rest).with_context(|| format!("--format {text:?}"))?;
-        if stop != Stop::Text {
-            bail!("--format {text:?}: there is an else or end without its beginning");
-        }
-        if !nodes.iter().any(|node| !matches!(node, Node::Text(_))) {
-            bail!("--format {text:?}: use json, table, or a template such as '{{{{.id}}}}'");
-        }
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let (is_table, nodes) = parse::template(text)?;
         Ok(Self { nodes, is_table })
     }
 
@@ -95,84 +79,6 @@ fn name_of(pipe: &Pipe) -> String {
         Word::Literal(_) => None,
     });
     paths.next_back().map(|name| name.to_uppercase().replace('_', " ")).unwrap_or_default()
-}
-
-fn parse(rest: &mut &str) -> anyhow::Result<(Vec<Node>, Stop)> {
-    let mut nodes = Vec::new();
-    loop {
-        let Some(open) = rest.find("{{") else {
-            if !rest.is_empty() {
-                nodes.push(Node::Text((*rest).to_owned()));
-            }
-            *rest = "";
-            return Ok((nodes, Stop::Text));
-        };
-        if open > 0 {
-            nodes.push(Node::Text(rest[..open].to_owned()));
-        }
-        let behind = &rest[open + 2..];
-        let Some(close) = behind.find("}}") else { bail!("{{{{ without }}}}") };
-        let action = behind[..close].trim_matches(|it: char| it == '-' || it.is_whitespace());
-        *rest = &behind[close + 2..];
-        let (word, argument) = action.split_once(char::is_whitespace).unwrap_or((action, ""));
-        match word {
-            "end" => return Ok((nodes, Stop::End)),
-            "else" => return Ok((nodes, Stop::Else)),
-            "range" | "if" => {
-                let pipe = pipe_of(argument)?;
-                let (body, stop) = parse(rest)?;
-                let (otherwise, stop) = if stop == Stop::Else { parse(rest)? } else { (Vec::new(), stop) };
-                if stop != Stop::End {
-                    bail!("{{{{{word}}}}} without {{{{end}}}}");
-                }
-                let make = if word == "if" { Node::If } else { Node::Range };
-                nodes.push(make(pipe, body, otherwise));
-            }
-            _ => nodes.push(Node::Value(pipe_of(action)?)),
-        }
-    }
-}
-
-fn pipe_of(action: &str) -> anyhow::Result<Pipe> {
-    let mut calls = vec![Call { function: String::new(), words: Vec::new() }];
-    for word in words_of(action)? {
-        let Some(call) = calls.last_mut() else { break };
-        if word == "|" {
-            calls.push(Call { function: String::new(), words: Vec::new() });
-        } else if FUNCTIONS.contains(&word.as_str()) && call.words.is_empty() && call.function.is_empty() {
-            call.function = word;
-        } else if let Some(path) = word.strip_prefix('.') {
-            let parts = path.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-            call.words.push(Word::Path(parts));
-        } else if let Ok(literal) = serde_json::from_str::<Value>(&word) {
-            call.words.push(Word::Literal(literal));
-        } else {
-            bail!("{word:?} is unknown: use .field, or one of {}", FUNCTIONS.join(", "));
-        }
-    }
-    let is_empty = |call: &Call| call.function.is_empty() && call.words.len() != 1;
-    if calls.first().is_some_and(is_empty) || calls.iter().skip(1).any(|call| call.function.is_empty()) {
-        bail!("{{{{{action}}}}} is not understood");
-    }
-    Ok(calls)
-}
-
-/// Words between spaces; a text in quotes is one.
-fn words_of(action: &str) -> anyhow::Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut rest = action.trim_start();
-    while !rest.is_empty() {
-        let end = if let Some(text) = rest.strip_prefix('"') {
-            text.find('"').context("a text without its closing quote")? + 2
-        } else if rest.starts_with('|') {
-            1
-        } else {
-            rest.find([' ', '\t', '|']).unwrap_or(rest.len())
-        };
-        words.push(rest[..end].to_owned());
-        rest = rest[end..].trim_start();
-    }
-    Ok(words)
 }
 
 fn render(nodes: &[Node], item: &Value, root: &Value, out: &mut String) -> anyhow::Result<()> {
@@ -327,19 +233,25 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        for bad in [
-            "",
-            "id",
-            "{{.id",
-            "{{end}}",
-            "{{range .x}}",
-            "{{nonsense .}}",
-            "{{}}",
-            "{{.a .b}}",
-            "{{.id | .x}}",
+        for (bad, at) in [
+            ("", 0),
+            ("id", 0),
+            ("{{.id", 0),
+            ("x {{.id}} {{end}}", 10),
+            ("{{range .x}}", 0),
+            ("{{if .a}}{{range .x}}{{end}}", 0),
+            ("é {{nonsense .}}", 5),
+            ("{{}}", 0),
+            ("{{.a .b}}", 2),
+            ("{{.id | .x}}", 8),
+            ("{{.id | upper}} {{lower \"x}}", 24),
+            ("table {{.a}}\\t{{b}}", 16),
         ] {
-            Template::parse(bad).expect_err(bad);
+            let error = Template::parse(bad).expect_err(bad);
+            assert_eq!(error.at, at, "{bad}: {error}");
         }
+        let told = Template::parse("é {{nonsense .}}").expect_err("unknown").to_string();
+        assert!(told.ends_with("\n    é {{nonsense .}}\n        ^"), "{told}");
         let error = Template::parse("{{.name}}").expect("well formed").render(&json!({"id": 1, "image": 2}));
         assert!(error.expect_err("no such field").to_string().contains("id, image"));
     }

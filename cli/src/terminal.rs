@@ -35,3 +35,8 @@ impl Drop for RawMode {
 pub fn size() -> Option<(u16, u16)> {
     terminal_size::terminal_size().map(|(width, height)| (width.0, height.0))
 }
+
+/// Columns of the terminal that standard error is.
+pub fn stderr_columns() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| usize::from(width.0))
+}

@@ -13,6 +13,9 @@ interface Containers {
 
   get @2 (id :Text) -> (error :Common.Error, container :Container);
   # Checks the id's form only; whether it exists shows at the first use, so that this costs no look-up.
+
+  buildSpec @3 (id :Text, options :SpecOptions) -> (error :Common.Error, spec :Data);
+  # The OCI spec, JSON, that a container of this id gets by these options, without an image: its root is `rootfs`. Nothing is made.
 }
 
 interface Container {
@@ -246,6 +249,14 @@ struct SpecOptions {
   # Host devices: `/dev/fuse`, or `/dev/x:/dev/y:rwm`.
   userNamespace @26 :UserNamespace;
   # Null: the host's users.
+  annotations @27 :List(Common.Pair);
+  # Of the OCI spec.
+  cpuShares @28 :UInt64;
+  # Weight against others, 1024 is ordinary; 0: ordinary.
+  cpuQuota @29 :UInt64;
+  # Microseconds of processor time in each `cpuPeriod`, exactly; 0: `cpuMillis` says.
+  cpuPeriod @30 :UInt64;
+  # Microseconds; 0: 100 ms.
 }
 
 struct UserNamespace {

@@ -8,8 +8,8 @@ using Access = import "access.capnp";
 using Gc = import "gc.capnp";
 
 interface Bosun {
-  version @0 () -> (protocol :UInt32, version :Text, revision :Text);
-  # Cannot fail. `protocol` grows when a client could notice a difference.
+  version @0 () -> (protocol :UInt32, version :Text, revision :Text, shimsOlder :UInt32, shimsNewer :UInt32);
+  # Cannot fail. `protocol` grows when a client could notice a difference. `shims…`: tasks whose shim is of another release than the daemon.
 
   status @1 () -> (error :Common.Error, status :DaemonStatus);
 

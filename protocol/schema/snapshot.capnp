@@ -61,6 +61,8 @@ struct DiffRequest {
   reference @3 :Text;
   # Of the ingest; it keeps its bytes on a failure. Null: the daemon's own.
   labels @4 :List(Common.Pair);
+  freeze @5 :Text;
+  # Container that is frozen while files are read, and goes on afterwards whatever happens, also when the daemon is killed meanwhile. Null: none.
 }
 
 struct LayerDiff {

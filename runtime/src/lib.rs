@@ -17,6 +17,7 @@ pub mod log;
 pub mod mount;
 pub mod observe;
 pub mod owner;
+pub mod probe;
 pub mod process;
 pub mod reaper;
 pub mod shim;

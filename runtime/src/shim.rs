@@ -9,5 +9,5 @@ mod launcher;
 mod spawn;
 
 pub use attach::Attachment;
-pub use connection::{ShimConnection, connect};
-pub use launcher::ShimLauncher;
+pub use connection::{ShimConnection, ShimSkew, connect, skew};
+pub use launcher::{ShimLauncher, ShimLog};

@@ -80,7 +80,7 @@ pub fn build(
     image: Option<&ImageProcessConfig>,
     context: &SpecContext<'_>,
 ) -> Result<Spec> {
-    let (options, hooks) = cdi::expand(options, context.cdi_directories)?;
+    let cdi::Expanded { options, hooks, groups } = cdi::expand(options, context.cdi_directories)?;
     let options = &options;
     let mut spec = defaults::spec(context);
     let default_image = ImageProcessConfig::default();
@@ -91,7 +91,9 @@ pub fn build(
     security::apply(&mut spec, options)?;
     options::limits(&mut spec, options)?;
     devices::apply(&mut spec, options)?;
+    options::annotations(&mut spec, options)?;
     cdi::apply_hooks(&mut spec, hooks)?;
+    cdi::apply_groups(&mut spec, &groups);
     user_namespace::apply(&mut spec, options)?;
     Ok(spec)
 }

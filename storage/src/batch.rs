@@ -158,6 +158,7 @@ fn needs_space(intent: &Intent) -> bool {
         | Intent::StartProcess { .. }
         | Intent::DeleteTask { .. }
         | Intent::DeleteContainer { .. }
+        | Intent::HoldTask { .. }
         | Intent::Push { .. }
         | Intent::PushObject { .. } => false,
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::copies::{self, Copies};
 use super::deeds;
-use bosun_client::Client;
+use bosun_client::{Client, Task};
 use bosun_tests::client::{IMAGE, logged, namespace, shell};
 use bosun_tests::world::eventually;
 use bosun_types::diff::DiffRequest;
@@ -19,7 +19,7 @@ use bosun_types::relaunch::StopRequest;
 use bosun_types::snapshot::SNAPSHOTTER_DEFAULT;
 use bosun_types::spec::SpecRequest;
 use bosun_types::stdio::Stdio;
-use bosun_types::task::{ExecProcess, ExecRequest};
+use bosun_types::task::{ExecProcess, ExecRequest, ProcessStatus};
 use bosun_types::transfer::{ObjectRequest, PullRequest, PushRequest};
 use bosun_types::user_namespace::{Ownership, UserNamespace};
 use bosun_types::{
@@ -88,8 +88,7 @@ pub async fn play(client: &Client, reference: &Reference, with_copies: bool) -> 
 async fn layers(client: &Client) -> Result<()> {
     let snapshots = namespace(client).default_snapshots();
     let labels = Labels::from([(MADE_HERE.to_owned(), "yes".to_owned())]);
-    let request =
-        DiffRequest { left: None, right: key(), media_type: String::new(), reference: None, labels };
+    let request = DiffRequest { labels, ..DiffRequest::of(key()) };
     let made = snapshots.diff(request).await?;
     snapshots.apply(key(), made.layer).await.map(drop)
 }
@@ -157,11 +156,13 @@ async fn life(client: &Client, told: &mut Acknowledged) -> Result<()> {
     let task = container.create_task(logged()).await?;
     task.start().await?;
     deeds::all(&task).await?;
+    frozen(client, &task).await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     // Once more, by the operation that makes the new task in the place of the old.
     container.start().await?;
     deeds::all(&task).await?;
+    frozen(client, &task).await?;
     task.kill(15, false).await?;
     told.exit = Some(task.wait().await?.code());
     grouped(client).await?;
@@ -187,6 +188,16 @@ async fn grouped(client: &Client) -> Result<()> {
     assert_eq!(group.info().await?.members, ["running"], "a group that is up has its members");
     group.stop().await?;
     group.delete().await
+}
+
+/// What it wrote becomes a layer while it is frozen; it goes on afterwards, also when that fails.
+async fn frozen(client: &Client, task: &Task) -> Result<()> {
+    let own = SnapshotKey::new(task.container().as_str())?;
+    let freeze = Some(task.container().clone());
+    let request = DiffRequest { freeze, ..DiffRequest::of(own) };
+    let made = namespace(client).default_snapshots().diff(request).await;
+    assert!(task.status().await? != ProcessStatus::Paused, "it goes on");
+    made.map(drop)
 }
 
 /// An exec that runs a shell command.

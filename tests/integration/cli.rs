@@ -235,32 +235,113 @@ fn logs_as_json_name_the_call_they_belong_to() {
 }
 
 #[test]
-fn one_calls_number_is_in_the_logs_of_edge_actors_and_shim() {
+fn a_skew_of_versions_is_said_once_and_by_who_is_asked_about_it() {
+    let world = World::new();
+    let rootfs = world.path("rootfs");
+    fixture::write_rootfs(&rootfs).expect("writes");
+    let rootfs = rootfs.to_string_lossy().into_owned();
+    let warnings = |words: &[&str]| {
+        let output = bosun(&world, words);
+        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+        text(&output.stderr)
+            .lines()
+            .filter(|line| line.starts_with("warning:"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let daemon = world.start();
+    good(&world, &["run", "-d", "--name", "web", "--rootfs", &rootfs, "sleep", "1000"]);
+    for words in [&["ps"][..], &["version"], &["images"]] {
+        assert!(warnings(words).is_empty(), "{words:?}: all are of one release");
+    }
+    daemon.stop();
+    // As after an upgrade: the container goes on under the shim that it was started with.
+    for (fault, word) in [("shim.older=flag", "older"), ("shim.newer=flag", "newer")] {
+        let daemon = world.start_with(&[("BOSUN_FAULTS", fault)]);
+        wait_until("the daemon to find it", || {
+            good(&world, &["version", "--format", "{{.daemon.shims_older}}{{.daemon.shims_newer}}"])
+                .contains('1')
+        });
+        for words in [&["ps"][..], &["version"]] {
+            let told = warnings(words);
+            assert!(
+                told.len() == 1 && told[0].contains(&format!("1 container runs under a bosun-shim {word}")),
+                "{told:?}"
+            );
+        }
+        assert!(warnings(&["images"]).is_empty(), "it is no matter of others");
+        daemon.stop();
+    }
+    let _daemon = world.start_with(&[("BOSUN_FAULTS", "daemon.other_release=flag")]);
+    for words in [&["ps", "--all"][..], &["version"], &["inspect", "web"], &["rm", "-f", "web"]] {
+        let told = warnings(words);
+        assert!(told.len() == 1 && told[0].contains("bosund is 0.0.0"), "{words:?}: {told:?}");
+    }
+}
+
+#[test]
+fn one_calls_number_is_in_the_logs_of_client_edge_actors_and_shim() {
     let world = World::new();
     let level = [("RUST_LOG", "bosun_edge=debug,bosun::stage=debug,info")];
     let _daemon = world.start_as(&level, &["--log-format", "json"]);
     let rootfs = world.path("rootfs");
     fixture::write_rootfs(&rootfs).expect("writes");
     let rootfs = rootfs.to_string_lossy();
-    good(
-        &world,
-        &["run", "-d", "--name", "web", "--rootfs", &rootfs, "sh", "-c", "while :; do sleep 0.05; done"],
-    );
+    let words =
+        ["run", "-d", "--name", "web", "--rootfs", &rootfs, "sh", "-c", "while :; do sleep 0.05; done"];
+    let run = world.bosun(&words).env("RUST_LOG", "bosun_client=debug").output().expect("bosun runs");
+    assert!(run.status.success(), "{}", text(&run.stderr));
     let log = world.log();
     let lines: Vec<serde_json::Value> =
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let of_actor = |line: &&serde_json::Value| line["fields"]["stage"] == "start_process.start";
     let actor = lines.iter().find(of_actor).unwrap_or_else(|| panic!("{log}"));
     let number = actor["span"]["id"].as_str().expect("the number of its call");
-    let edge =
-        lines.iter().find(|line| line["target"] == "bosun_edge::connection" && line["span"]["id"] == number);
-    assert_eq!(edge.unwrap_or_else(|| panic!("{log}"))["span"]["method"], actor["span"]["method"]);
-    let tasks = std::fs::read_dir(world.places().state.join("tasks")).expect("reads");
-    let shim =
-        tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("shim.log")).expect("reads"));
-    let shim: String = shim.collect();
-    for word in ["asked to start", "done"] {
-        assert!(shim.contains(&format!("call={number} {word}")), "{number}: {shim}");
+    let client = text(&run.stderr);
+    for word in ["asking for a change", "done"] {
+        let is_told = client.lines().any(|line| line.contains(number) && line.contains(word));
+        assert!(is_told, "{number}: {client}");
     }
+    let of_edge = |line: &&serde_json::Value| {
+        line["target"] == "bosun_edge::connection"
+            && line["span"]["id"] == number
+            && line["span"]["method"] == actor["span"]["method"]
+    };
+    assert!(lines.iter().any(|line| of_edge(&line)), "{number}: {log}");
+    let shim = shim_log(&world);
+    for word in ["asked to start", "done"] {
+        let is_told = shim.lines().any(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("as the daemon's: JSON");
+            line["span"]["id"] == number && line["fields"]["message"] == word && line["level"] == "INFO"
+        });
+        assert!(is_told, "{number}: {shim}");
+    }
+    assert!(!shim.contains("DEBUG"), "nobody asked for it: {shim}");
     good(&world, &["rm", "--force", "web"]);
+}
+
+/// Of the only task.
+fn shim_log(world: &World) -> String {
+    let tasks = std::fs::read_dir(world.places().state.join("tasks")).expect("reads");
+    let log = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("shim.log")).expect("reads");
+    tasks.flatten().map(log).collect()
+}
+
+#[test]
+fn rust_log_reaches_the_shims() {
+    let world = World::new();
+    let rootfs = world.path("rootfs");
+    fixture::write_rootfs(&rootfs).expect("writes");
+    let rootfs = rootfs.to_string_lossy();
+    for (level, told) in [("bosun_shim=debug", true), ("error", false)] {
+        let daemon = world.start_with(&[("RUST_LOG", level)]);
+        good(&world, &["run", "-d", "--name", "web", "--rootfs", &rootfs, "sleep", "1000"]);
+        good(&world, &["top", "web"]);
+        let shim = shim_log(&world);
+        assert_eq!(shim.contains("asked to"), told, "{level}: {shim}");
+        // Text, as the daemon's.
+        assert!(!shim.contains('{'), "{shim}");
+        good(&world, &["rm", "--force", "web"]);
+        daemon.stop();
+    }
 }

@@ -193,6 +193,64 @@ fn a_container_with_users_of_its_own_sees_its_own_ids() {
     assert_eq!(owners.split_whitespace().collect::<Vec<_>>(), ["0", "1000", "0", "1000"]);
 }
 
+/// It has enough to read that somebody can look meanwhile.
+const LARGE: &str = "dd if=/dev/urandom of=/large bs=1048576 count=48 2>/dev/null; echo ready; sleep 1000";
+
+fn status(world: &World) -> String {
+    good(world, &["ps", "-a", "--format", "{{.status}}"]).trim().to_owned()
+}
+
+#[test]
+fn a_container_that_is_committed_paused_goes_on_whoever_is_killed() {
+    let (world, mut daemon) = with_image();
+    run(&world, "web", LARGE);
+    wait_until("what it has to read", || good(&world, &["logs", "web"]) == "ready\n");
+    for (number, killed) in ["nobody", "client", "daemon"].into_iter().enumerate() {
+        let image = format!("test.local/web:{number}");
+        let mut command = world.bosun(&["commit", "--pause", "web", &image]);
+        let mut client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("bosun runs");
+        wait_until("it to be frozen", || status(&world) == "paused");
+        // Nobody else lets it go on meanwhile.
+        let refused = bosun(&world, &["resume", "web"]);
+        let is_late = text(&refused.stderr).contains("cannot resume a running");
+        assert!(!refused.status.success(), "{killed}");
+        assert!(is_late || text(&refused.stderr).contains("committed"), "{}", text(&refused.stderr));
+        match killed {
+            "client" => client.kill().expect("ours"),
+            "daemon" => {
+                daemon.kill();
+                daemon = world.start();
+            }
+            _ => assert!(client.wait().expect("ours").success()),
+        }
+        wait_until("it to go on", || status(&world) == "running");
+        // One whose daemon was killed has begun anew with the next.
+        let _ = client.kill();
+        let _ = client.wait();
+        wait_until("nothing to be left open", || good(&world, &["operations"]).lines().count() == 1);
+        assert_eq!(status(&world), "running");
+    }
+    good(&world, &["pause", "web"]);
+    good(&world, &["commit", "--pause", "web", "test.local/web:paused"]);
+    assert_eq!(status(&world), "paused", "by its owner, it stays so");
+    drop(daemon);
+}
+
+#[test]
+fn a_container_goes_on_when_its_commit_fails() {
+    let (world, daemon) = with_image();
+    run(&world, "web", "echo ready; sleep 1000");
+    wait_until("it to run", || good(&world, &["logs", "web"]) == "ready\n");
+    daemon.kill();
+    let _daemon = world.start_with(&[("BOSUN_FAULTS", "make_layer.write_layer.after=error")]);
+    let failed = bosun(&world, &["commit", "--pause", "web", "test.local/web:1"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    assert_eq!(status(&world), "running");
+    good(&world, &["stop", "--time", "0", "web"]);
+    // Of one that does not run there is nothing to freeze.
+    good(&world, &["commit", "--pause", "web", "test.local/web:2"]);
+}
+
 #[test]
 fn a_commit_is_an_image_with_a_layer_more() {
     let (world, _daemon) = with_image();

@@ -32,7 +32,7 @@ fn key(text: &str) -> SnapshotKey {
 
 fn request(right: &str, media_type: &str) -> DiffRequest {
     let media_type = media_type.to_owned();
-    DiffRequest { left: None, right: key(right), media_type, reference: None, labels: Labels::new() }
+    DiffRequest { media_type, ..DiffRequest::of(key(right)) }
 }
 
 /// Runs a command in a container of its own, which stays.

@@ -21,6 +21,9 @@ const NOT_RUN: &[(&str, &str)] = &[
         "bosun restore",
         "needs CRIU, which not every host has: tests/integration/checkpoint.rs does the same where it is",
     ),
+    ("bosun containers checkpoint", "as bosun checkpoint"),
+    ("bosun containers restore", "as bosun restore"),
+    ("bosun tasks checkpoint", "as bosun checkpoint"),
     ("bosun doctor", "its answer is about this host, and its exit code with it: tests of its own judge it"),
     (
         "bosun transfers cancel",
@@ -36,6 +39,8 @@ const GOES_ON: &[&str] = &[
     "bosun logs -f",
     "bosun wait",
     "bosun attach",
+    "bosun tasks attach",
+    "bosun stop db && bosun start --attach",
     "bosun exec -it",
     "bosun run --rm -it",
     "echo reload | bosun attach",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bosun_tests::world::program;
 
+mod ctr;
 mod items;
 
 /// The feature table's groups, and how many rows each has.

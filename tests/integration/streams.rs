@@ -1,14 +1,13 @@
 //! Live output and input of processes (IO-*): many readers, slow readers, readers over a restart of the daemon, people at a terminal.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio as Streams};
+use std::io::Write as _;
+use std::process::Stdio as Streams;
 use std::sync::{Arc, Mutex};
 
 use bosun_client::{Client, Incoming, RunRequest, Task};
 use bosun_tests::client::{import, log_of, namespace, shell};
 use bosun_tests::invariants::identity;
+use bosun_tests::terminal::Person;
 use bosun_tests::world::{Daemon, World, eventually, wait_until};
 use bosun_types::stdio::{
     AttachFrom, AttachRecord, AttachRequest, LogRequest, Overflow, STDIN_ATTACH, Stdio,
@@ -240,63 +239,24 @@ async fn attaching_is_refused_with_a_reason() {
     world.check(&client).await;
 }
 
-/// `bosun` on a terminal of its own.
-struct Person {
-    bosun: Child,
-    keyboard: File,
-    screen: Arc<Mutex<String>>,
-}
-
-impl Person {
-    fn at(world: &World, words: &[&str]) -> Self {
-        let pty = nix::pty::openpty(None, None).expect("a terminal");
-        let end = |end: &OwnedFd| Streams::from(end.try_clone().expect("a descriptor"));
-        let mut command = world.bosun(words);
-        command.stdin(end(&pty.slave)).stdout(end(&pty.slave)).stderr(end(&pty.slave));
-        let bosun = command.spawn().expect("starts");
-        let screen = Arc::new(Mutex::new(String::new()));
-        let (mut output, shown) = (File::from(pty.master.try_clone().expect("a descriptor")), screen.clone());
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // The last of the other ends to go makes this fail.
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
-                shown.lock().expect("sound").push_str(&String::from_utf8_lossy(&buffer[..length]));
-            }
-        });
-        Self { bosun, keyboard: File::from(pty.master), screen }
-    }
-
-    fn types(&mut self, keys: &[u8]) {
-        self.keyboard.write_all(keys).expect("types");
-    }
-
-    fn sees(&self, text: &str) {
-        wait_until(text, || self.screen.lock().expect("sound").contains(text));
-    }
-
-    fn code(mut self) -> Option<i32> {
-        self.bosun.wait().expect("ends").code()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn detach_keys_leave_a_container_that_can_be_attached_to_again() {
     let (world, _daemon, client) = started().await;
     let image = import(&client).await;
     let words = ["run", "-it", "--name", "shell", "--detach-keys", "ctrl-p,x", image.as_str(), "/bin/sh"];
-    let mut first = Person::at(&world, &words);
+    let mut first = Person::at(world.bosun(&words));
     first.types(b"echo $((40 + 2))\n");
     first.sees("42");
     // The first of the keys alone is the process's: its line editor goes back in its history.
     first.types(b"\x10\r");
-    wait_until("the line again", || first.screen.lock().expect("sound").matches("42\r\n").count() >= 2);
+    wait_until("the line again", || first.screen().matches("42\r\n").count() >= 2);
     first.types(b"\x10x");
     first.sees("detached from shell");
     assert_eq!(first.code(), Some(0));
     let task = namespace(&client).container(ContainerId::new("shell").expect("good")).task();
     assert_eq!(task.info().await.expect("known").status, ProcessStatus::Running);
 
-    let mut second = Person::at(&world, &["attach", "--replay", "100", "shell"]);
+    let mut second = Person::at(world.bosun(&["attach", "--replay", "100", "shell"]));
     second.sees("42");
     second.types(b"stty size; exit 7\n");
     assert_eq!(second.code(), Some(7));

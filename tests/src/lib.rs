@@ -11,5 +11,6 @@ pub mod fixture;
 pub mod invariants;
 pub mod real_files;
 pub mod registry;
+pub mod terminal;
 pub mod token_service;
 pub mod world;

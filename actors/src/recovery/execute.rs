@@ -329,6 +329,10 @@ async fn undo(core: &Shared, operation: &OperationRecord) -> Result<()> {
             task::recover_checkpoint(core, operation).await?;
             close(core, operation, |_| ()).await
         }
+        Intent::HoldTask { .. } => {
+            task::recover_hold(core, operation).await?;
+            close(core, operation, |_| ()).await
+        }
         other => Err(Error::internal(format!("{} is not taken back", other.name()))),
     }
 }

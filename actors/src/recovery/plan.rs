@@ -259,7 +259,9 @@ impl<'a> Claims<'a> {
                     }
                     nonces.insert(nonce);
                 }
-                Intent::StartProcess { nonce, .. } | Intent::Checkpoint { nonce, .. } => {
+                Intent::StartProcess { nonce, .. }
+                | Intent::Checkpoint { nonce, .. }
+                | Intent::HoldTask { nonce, .. } => {
                     nonces.insert(nonce);
                 }
                 // The steps of a relaunch have intents of their own.
@@ -342,6 +344,7 @@ fn decide_intent(observed: &Observed, claims: &Claims<'_>, operation: &Operation
             (Action::RollForward, "its image is recorded: the task is let go as was asked")
         }
         Intent::Checkpoint { .. } => (Action::Undo, "whoever asked for it heard nothing: the task goes on"),
+        Intent::HoldTask { .. } => (Action::Undo, "what it was frozen for is over: the task goes on"),
         Intent::StartProcess { .. } => {
             (Action::Close, "its task's actor asks the shim whether it started, or finds out how it ended")
         }

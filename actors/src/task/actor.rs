@@ -180,6 +180,7 @@ impl TaskData {
             TaskMessage::BeginCheckpoint(begin, reply) => {
                 let _ = reply.send(self.begin_checkpoint(begin).await);
             }
+            TaskMessage::BeginHold(reply) => drop(reply.send(self.begin_hold().await)),
             TaskMessage::Hold(id, freeze, reply) => self.hold(myself, id, freeze, reply),
             TaskMessage::EndCheckpoint(id) => self.end_checkpoint(id),
             TaskMessage::Known(asked, result) => self.known(myself, asked, result).await?,

@@ -136,8 +136,8 @@ impl TaskHandle {
         }
     }
 
-    /// Freezes or thaws for a checkpoint; what has ended need not be.
-    async fn hold(&self, operation: &OperationRecord, freeze: bool) -> Result<()> {
+    /// Freezes or thaws for a checkpoint or a hold; what has ended need not be.
+    pub(super) async fn hold(&self, operation: &OperationRecord, freeze: bool) -> Result<()> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -323,6 +323,11 @@ pub(crate) async fn recover(core: &Shared, operation: &OperationRecord) -> Resul
     blocking(move || checkpoints::ensure_no_directory(&directory)).await
 }
 
-fn there(core: &Shared, namespace: &NamespaceName, container: &ContainerId, nonce: &str) -> Result<bool> {
+pub(super) fn there(
+    core: &Shared,
+    namespace: &NamespaceName,
+    container: &ContainerId,
+    nonce: &str,
+) -> Result<bool> {
     Ok(super::record(core, namespace, container)?.is_some_and(|record| record.nonce == nonce))
 }

@@ -30,6 +30,7 @@ impl Early {
                 | TaskMessage::Delete(..)
                 | TaskMessage::Freeze(..)
                 | TaskMessage::BeginCheckpoint(..)
+                | TaskMessage::BeginHold(..)
                 | TaskMessage::Hold(..)
                 | TaskMessage::Update(..)
                 | TaskMessage::Pass(..)

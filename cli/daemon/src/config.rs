@@ -73,6 +73,12 @@ pub enum Command {
     /// List every crash point of every operation, one a line; for the chaos tests.
     #[command(hide = true)]
     CrashPoints,
+    /// Try what this host can do: a line for each thing, `ok` or why not. `bosun doctor` judges it.
+    #[command(hide = true)]
+    Probe {
+        /// Where files may be made; they are removed again.
+        directory: PathBuf,
+    },
 }
 
 /// Sub-commands of `config`.
@@ -379,6 +385,11 @@ pub fn print(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Config(ConfigCommand::Default) => {
             println!("{}", toml::to_string_pretty(&Config::default())?)
+        }
+        Command::Probe { directory } => {
+            for (name, failure) in crate::probe::all(directory) {
+                println!("{name}\t{}", failure.as_deref().unwrap_or("ok").replace('\n', " "));
+            }
         }
         Command::CrashPoints => crate::wiring::crash_points().iter().for_each(|point| println!("{point}")),
     }

@@ -3,6 +3,7 @@
 
 mod config;
 mod metrics;
+mod probe;
 mod signals;
 mod telemetry;
 mod wiring;

@@ -2,6 +2,8 @@
 
 use anyhow::bail;
 use bosun_runtime::call::Calls;
+use bosun_runtime::shim::ShimLog;
+use bosun_types::shim::environment::JSON;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -10,10 +12,7 @@ use crate::config::Log;
 
 /// Installs the subscriber.
 pub fn start(log: &Log) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(text)?,
-        _ => EnvFilter::try_new(&log.level)?,
-    };
+    let filter = EnvFilter::try_new(filter(log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format.as_str() {
         "text" => builder
@@ -21,8 +20,18 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
             .finish()
             .with(Calls)
             .init(),
-        "json" => builder.json().finish().with(Calls).init(),
+        JSON => builder.json().finish().with(Calls).init(),
         other => bail!("log.format {other:?} is neither \"text\" nor \"json\""),
     }
     Ok(())
+}
+
+/// Which lines: as the environment says, else the configuration.
+fn filter(log: &Log) -> String {
+    std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| log.level.clone())
+}
+
+/// The same for shims, in their own logs.
+pub fn of_shims(log: &Log) -> ShimLog {
+    ShimLog { filter: filter(log), json: log.format == JSON }
 }

@@ -78,7 +78,8 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         snapshotters,
         host: Arc::new(
             RealHost::new(config.state.clone(), shim(config)?)?
-                .with_cdi_directories(config.cdi_directories.clone()),
+                .with_cdi_directories(config.cdi_directories.clone())
+                .with_shim_log(crate::telemetry::of_shims(&config.log)),
         ),
         registry: Arc::new(RealRegistry::new(config.hosts_directory())?),
         gc: config.gc.options(),
@@ -107,6 +108,7 @@ async fn attach_edge(daemon: &Daemon, config: &Config) -> anyhow::Result<()> {
         uid: Some(config.rpc.uid),
         gid: Some(config.rpc.gid),
         revision: REVISION.to_owned(),
+        version: version().to_owned(),
         ..EdgeOptions::new(config.address())
     };
     let served = daemon.clone();
@@ -157,6 +159,11 @@ fn directory(path: &Path, wanted: u32) -> anyhow::Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))?;
     }
     Ok(())
+}
+
+/// Tests let a daemon seem to be of another release.
+fn version() -> &'static str {
+    if bosun_faults::flagged("daemon.other_release") { "0.0.0" } else { env!("CARGO_PKG_VERSION") }
 }
 
 /// Where there is a btrfs, and only there. One that is not mounted hides its snapshots, which is said; nothing is concluded about them.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::Run;
+use super::{NewContainer, Run, Streams};
 use crate::detach_keys::DetachKeys;
 
 /// Store a running container as an image.
@@ -84,19 +84,24 @@ impl From<Restore> for Run {
     fn from(words: Restore) -> Self {
         Self {
             checkpoint: true,
-            image: words.image,
-            name: words.name,
             rm: words.rm,
             detach: words.detach,
-            detach_keys: words.detach_keys,
-            tty: words.tty,
-            interactive: words.interactive,
-            label: words.label,
-            snapshotter: words.snapshotter,
-            pid_file: words.pid_file,
-            no_log: words.no_log,
-            runtime: bosun_types::container::RUNTIME_EMBEDDED.to_owned(),
-            ..Self::default()
+            container: NewContainer {
+                image: words.image,
+                name: words.name,
+                tty: words.tty,
+                label: words.label,
+                snapshotter: words.snapshotter,
+                runtime: bosun_types::container::RUNTIME_EMBEDDED.to_owned(),
+                ..NewContainer::default()
+            },
+            streams: Streams {
+                detach_keys: words.detach_keys,
+                interactive: words.interactive,
+                pid_file: words.pid_file,
+                no_log: words.no_log,
+                ..Streams::default()
+            },
         }
     }
 }

@@ -105,9 +105,28 @@ pub enum ContentCommand {
         #[arg(required = true)]
         digests: Vec<Digest>,
     },
+    /// Let go of layers' blobs that are unpacked: their files stay, and the space of the blobs is free.
+    Prune(PruneContent),
     /// Forget an unfinished write.
     Abort {
         /// Its reference.
         reference: String,
     },
+}
+
+/// Let go of what is there twice.
+#[derive(Args)]
+#[command(
+    after_help = "EXAMPLES:\n  bosun content prune --dry-run\n  bosun content prune\n\nContainers run as before. `bosun push`, `save` and `content repair` of such an image need the blobs again: `bosun pull` fetches them. A blob that an image\nwhich is not unpacked refers to stays."
+)]
+pub struct PruneContent {
+    /// Only say which.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not wait for the collection: they go with the next.
+    #[arg(long = "async")]
+    pub not_now: bool,
+    /// Where images are unpacked.
+    #[arg(long, env = "BOSUN_SNAPSHOTTER", default_value = bosun_types::snapshot::SNAPSHOTTER_DEFAULT)]
+    pub snapshotter: String,
 }

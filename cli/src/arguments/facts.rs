@@ -14,6 +14,9 @@ use super::Filter;
 pub struct CheckImages {
     /// Which [default: all].
     pub names: Vec<String>,
+    /// Print only the names of those that are complete and unpacked.
+    #[arg(short, long)]
+    pub quiet: bool,
     /// For this platform: OS/ARCHITECTURE[/VARIANT] [default: the host's].
     #[arg(long, value_parser = Platform::parse)]
     pub platform: Option<Platform>,
@@ -32,6 +35,9 @@ pub struct LabelImage {
     pub image: String,
     /// KEY=VALUE sets, KEY= removes.
     pub labels: Vec<String>,
+    /// These, and no others any more.
+    #[arg(short, long)]
+    pub replace_all: bool,
 }
 
 /// Make snapshots of images' layers, those that are not yet; containers do it by themselves.

@@ -6,12 +6,18 @@ use clap::Args;
 /// Start containers again.
 #[derive(Args)]
 #[command(
-    after_help = "EXAMPLES:\n  bosun start web\n  bosun start web worker\n\nAn ended container gets a new task with the same streams and log. One that runs is left as it is."
+    after_help = "EXAMPLES:\n  bosun start web\n  bosun start web worker\n  bosun stop db && bosun start --attach db\n\nAn ended container gets a new task with the same streams and log. One that runs is left as it is."
 )]
 pub struct Start {
     /// Containers.
     #[arg(required = true)]
     pub containers: Vec<String>,
+    /// With our streams, and stay until it ends: the exit code is its; one container.
+    #[arg(short, long)]
+    pub attach: bool,
+    /// With --attach: pass our standard input on.
+    #[arg(short, long, requires = "attach")]
+    pub interactive: bool,
 }
 
 /// Stop or restart containers.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bosun_types::task::OnShimDeath;
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::Restart;
+use super::NewContainer;
 use crate::detach_keys::DetachKeys;
 
 /// Make and run a container.
@@ -14,98 +14,30 @@ use crate::detach_keys::DetachKeys;
     after_help = "EXAMPLES:\n  bosun run --rm -it registry.local:5000/library/busybox:latest sh\n  bosun run -d --name web -e PORT=8080 registry.local:5000/team/web:1.2\n  bosun run -d --name api --restart on-failure:5 registry.local:5000/team/api:1.2\n  bosun run --rm --memory 64m --cpus 0.5 --pids-limit 32 registry.local:5000/library/busybox:latest nproc\n  bosun run --rm --net host -v /etc:/host:ro registry.local:5000/library/busybox:latest ls /host\n  bosun run --rm --gpus all registry.local:5000/library/busybox:latest env\n  bosun run --rm --userns-remap 100000:65536 registry.local:5000/library/busybox:latest id\n  bosun run --rm --rootfs /srv/rootfs /bin/sh -c 'echo hello'\n\nEXIT CODE: the container's; 125 when bosun failed, 126 when the command cannot be started, 127 when it is not found.\nWithout -t, signals that bosun gets go to the container."
 )]
 pub struct Run {
-    /// Image, or root directory with --rootfs.
-    pub image: String,
-    /// Command and its arguments [default: the image's].
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
-    /// Name of the container [default: two words and a number].
-    #[arg(long)]
-    pub name: Option<String>,
+    #[command(flatten)]
+    pub container: NewContainer,
+    #[command(flatten)]
+    pub streams: Streams,
     /// Remove the container when it ends.
     #[arg(long, conflicts_with_all = ["detach", "restart"])]
     pub rm: bool,
     /// Print the name and return at once; output goes to the log. With --interactive, `bosun attach` writes its input.
     #[arg(short, long)]
     pub detach: bool,
+    /// IMAGE is a checkpoint: it goes on where that was made, with the spec of then. `bosun restore` is the same.
+    #[arg(long, conflicts_with_all = ["rootfs", "config", "command", "env", "env_file", "cwd", "user", "entrypoint", "hostname", "mount", "volume", "net_host", "privileged", "read_only", "with_ns", "memory", "cpus", "cpu_shares", "cpu_quota", "cpu_period", "pids_limit", "annotation"])]
+    pub checkpoint: bool,
+}
+
+/// Streams of a container's first process, and what it is run with.
+#[derive(Args, Default)]
+pub struct Streams {
     /// With -it: keys that leave it as it is; empty: none.
     #[arg(long, default_value = crate::detach_keys::DEFAULT)]
     pub detach_keys: DetachKeys,
-    /// Give it a terminal.
-    #[arg(short, long)]
-    pub tty: bool,
     /// Pass our standard input on.
     #[arg(short, long)]
     pub interactive: bool,
-    /// IMAGE is a directory of the host that is used as the root.
-    #[arg(long)]
-    pub rootfs: bool,
-    /// IMAGE is a checkpoint: it goes on where that was made, with the spec of then. `bosun restore` is the same.
-    #[arg(long, conflicts_with_all = ["rootfs", "command", "env", "env_file", "cwd", "user", "entrypoint", "hostname", "mount", "volume", "net_host", "privileged", "read_only", "with_ns", "memory", "cpus", "pids_limit"])]
-    pub checkpoint: bool,
-    /// KEY=VALUE; KEY alone takes ours; repeatable.
-    #[arg(short, long)]
-    pub env: Vec<String>,
-    /// File with a KEY=VALUE a line.
-    #[arg(long, value_hint = ValueHint::FilePath)]
-    pub env_file: Vec<PathBuf>,
-    /// Working directory.
-    #[arg(short = 'w', long, alias = "workdir")]
-    pub cwd: Option<String>,
-    /// user[:group], names or numbers.
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Replace the image's entrypoint.
-    #[arg(long)]
-    pub entrypoint: Option<String>,
-    /// Host name inside.
-    #[arg(long)]
-    pub hostname: Option<String>,
-    /// type=bind,src=/a,dst=/b,options=ro:rbind; repeatable.
-    #[arg(long)]
-    pub mount: Vec<String>,
-    /// /host/path:/path[:ro]; repeatable.
-    #[arg(short = 'v', long)]
-    pub volume: Vec<String>,
-    /// Label, KEY=VALUE; repeatable.
-    #[arg(short, long)]
-    pub label: Vec<String>,
-    /// OCI runtime: bosun (embedded), runc, crun, or a path.
-    #[arg(long, default_value = "bosun")]
-    pub runtime: String,
-    /// Snapshotter.
-    #[arg(long, env = "BOSUN_SNAPSHOTTER")]
-    pub snapshotter: Option<String>,
-    /// Network: a namespace of its own with nothing in it, or the host's.
-    #[arg(long, alias = "network", value_enum, default_value = "none")]
-    pub net: Network,
-    /// The same as --net host.
-    #[arg(long)]
-    pub net_host: bool,
-    /// All capabilities, nothing masked, no seccomp filter.
-    #[arg(long)]
-    pub privileged: bool,
-    #[command(flatten)]
-    pub security: Security,
-    #[command(flatten)]
-    pub users: Users,
-    /// Read-only root file system.
-    #[arg(long)]
-    pub read_only: bool,
-    /// Join a Linux namespace, type:path, or type:host for the daemon's own; repeatable.
-    #[arg(long)]
-    pub with_ns: Vec<String>,
-    /// Memory limit, such as 64m or 1g.
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Processors, such as 0.5 or 2.
-    #[arg(long)]
-    pub cpus: Option<f64>,
-    /// Most processes.
-    #[arg(long)]
-    pub pids_limit: Option<u64>,
-    #[command(flatten)]
-    pub restart: Restart,
     /// Write the container's pid to this file.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub pid_file: Option<PathBuf>,
@@ -123,16 +55,12 @@ pub struct Run {
     /// Of the log file: max-size=SIZE [default: 16m], max-file=N [default: 4]; repeatable.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "no_log")]
     pub log_opt: Vec<String>,
-}
-
-/// Whose network.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
-pub enum Network {
-    /// Its own, empty.
-    #[default]
-    None,
-    /// The host's.
-    Host,
+    /// Output goes nowhere.
+    #[arg(long, conflicts_with_all = ["interactive", "log_uri", "log_opt"])]
+    pub null_io: bool,
+    /// Change the root by moving it over the old one (MS_MOVE), not by pivot_root: for a root in an initial ramdisk.
+    #[arg(long)]
+    pub no_pivot: bool,
 }
 
 /// What becomes of a running container whose monitor dies.
@@ -253,61 +181,4 @@ pub struct Exec {
     /// user[:group].
     #[arg(short, long)]
     pub user: Option<String>,
-}
-
-/// Users of the container's own.
-#[derive(Args, Default)]
-pub struct Users {
-    /// Users of its own: those from INSIDE on are those from OUTSIDE on of the host; repeatable. Also for groups unless --gidmap is given.
-    #[arg(long, value_name = "INSIDE:OUTSIDE:SIZE")]
-    pub uidmap: Vec<String>,
-    /// The same for groups; repeatable.
-    #[arg(long, value_name = "INSIDE:OUTSIDE:SIZE", requires = "uidmap")]
-    pub gidmap: Vec<String>,
-    /// Short for --uidmap 0:UID:SIZE [default SIZE: 65536].
-    #[arg(long, value_name = "UID[:SIZE]", conflicts_with = "uidmap")]
-    pub userns_remap: Option<String>,
-    /// How the image's files come to belong to those users: idmap, by the mount, nothing is copied; copy, once on disk for each map; auto, by the mount
-    /// where kernel and file system can.
-    #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
-    pub userns_files: OwnershipChoice,
-}
-
-/// How files come to belong to mapped users.
-#[derive(Clone, Copy, ValueEnum, Default)]
-pub enum OwnershipChoice {
-    /// By the mount where it can.
-    #[default]
-    Auto,
-    /// By the mount.
-    Idmap,
-    /// On disk.
-    Copy,
-}
-
-/// What a container may do.
-#[derive(Args, Default)]
-pub struct Security {
-    /// Give a capability, such as net_admin or ALL; repeatable.
-    #[arg(long, value_name = "CAP")]
-    pub cap_add: Vec<String>,
-    /// Take a capability, or ALL; repeatable.
-    #[arg(long, value_name = "CAP")]
-    pub cap_drop: Vec<String>,
-    /// seccomp=unconfined|PROFILE.json, apparmor=PROFILE, label=USER:ROLE:TYPE:LEVEL, no-new-privileges[=false], mask=/path, read-only=/path,
-    /// unmask=/path|ALL; repeatable.
-    #[arg(long, value_name = "OPTION")]
-    pub security_opt: Vec<String>,
-    /// Limit of each process, NAME=SOFT[:HARD], such as nofile=1024:4096 or core=unlimited; repeatable.
-    #[arg(long, value_name = "LIMIT")]
-    pub ulimit: Vec<String>,
-    /// Let it use a host device, /dev/x[:/dev/y][:rwm], or what the host's CDI specs say of VENDOR/CLASS=NAME; repeatable.
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Vec<String>,
-    /// GPUs: all, a count, device=0,1, or a CDI name. The same as --device nvidia.com/gpu=…
-    #[arg(long, value_name = "GPUS")]
-    pub gpus: Option<String>,
-    /// An empty file system in memory, /path[:options]; repeatable.
-    #[arg(long, value_name = "PATH")]
-    pub tmpfs: Vec<String>,
 }

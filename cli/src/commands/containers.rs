@@ -1,4 +1,4 @@
-//! `bosun ps`, `kill`, `wait`, `rm`, `inspect`.
+//! `bosun ps`, `kill`, `wait`, `rm`, `inspect`, and `bosun containers`.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use bosun_types::task::{ExitCause, ProcessInfo};
 use bosun_types::{ErrorClass, ExecId, Labels, signal};
 use serde::Serialize;
 
-use crate::arguments::{Kill, Names, Ps, Rm};
-use crate::context::Context;
+use crate::arguments::{Containers, ContainersCommand, Filter, Kill, Names, Ps, Rm};
+use crate::context::{self, Context};
 use crate::output;
 
-use super::lifecycle;
+use super::{checkpoint, create, lifecycle, run};
 
 /// A row of `ps --json`: the record, and the task when there is one.
 #[derive(Serialize)]
@@ -64,7 +64,7 @@ pub async fn ps(context: &Context, options: &Ps) -> anyhow::Result<()> {
                 row.container.to_owned(),
                 row.image.unwrap_or("-").to_owned(),
                 row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-                status_cell(row),
+                status_words(tasks.get(row.container).copied()),
                 lifecycle::cell(row.restart),
                 output::age(row.created_at),
             ]
@@ -101,9 +101,11 @@ fn row<'a>(
     }
 }
 
-fn status_cell(row: &Row<'_>) -> String {
-    match row.exit {
-        None => row.status.clone(),
+/// Its status, and how it ended.
+pub fn status_words(task: Option<&ProcessInfo>) -> String {
+    let Some(task) = task else { return "-".to_owned() };
+    match &task.exit {
+        None => task.status.to_string(),
         Some(exit) => match &exit.cause {
             ExitCause::Code(code) => format!("stopped ({code})"),
             ExitCause::Signal(signal) => format!("stopped (signal {signal})"),
@@ -172,8 +174,8 @@ async fn remove(context: &Context, name: &str, options: &Rm) -> anyhow::Result<(
         Ok(_) => {}
         Err(error) if error.class == ErrorClass::NotFound => {}
         Err(error) => {
-            let hint = "use --force to kill it first";
-            let error = if error.hint.is_none() && !options.force { error.with_hint(hint) } else { error };
+            let is_up = error.class == ErrorClass::FailedPrecondition && !options.force;
+            let error = if is_up { error.with_hint("use --force to kill it first") } else { error };
             return Err(anyhow::Error::new(error).context(format!("container {name}")));
         }
     }
@@ -205,10 +207,43 @@ async fn root_snapshot(context: &Context, container: &Container) -> anyhow::Resu
     Ok(())
 }
 
+/// Noun first; gives the exit code.
+pub async fn containers(context: &Context, options: Containers) -> anyhow::Result<u8> {
+    match options.command {
+        None => ps(context, &every(options.quiet, options.filter)).await,
+        Some(ContainersCommand::Ls { quiet, filter }) => ps(context, &every(quiet, filter)).await,
+        Some(ContainersCommand::Create(options)) => create::create(context, &options).await,
+        Some(ContainersCommand::Info { containers, spec: false }) => inspect(context, &containers).await,
+        Some(ContainersCommand::Info { containers, spec: true }) => specs(context, &containers).await,
+        Some(ContainersCommand::Label { container, labels }) => {
+            let container = context.container(&container)?;
+            context.labels(&container.set_labels(context::labels(&labels)?).await?)
+        }
+        Some(ContainersCommand::Checkpoint(options)) => checkpoint::checkpoint(context, options).await,
+        Some(ContainersCommand::Restore(options)) => return run::run(context, (*options).into()).await,
+        Some(ContainersCommand::Rm(options)) => rm(context, &options).await,
+    }
+    .map(|()| 0)
+}
+
+const fn every(quiet: bool, filter: Filter) -> Ps {
+    Ps { all: true, quiet, filter }
+}
+
+async fn specs(context: &Context, names: &[String]) -> anyhow::Result<()> {
+    for name in names {
+        let record = context.container(name)?.record().await?;
+        let spec: serde_json::Value =
+            serde_json::from_slice(&record.spec).context("the stored spec is JSON")?;
+        output::json(&spec)?;
+    }
+    Ok(())
+}
+
 /// Everything about each, as JSON.
-pub async fn inspect(context: &Context, options: &Names) -> anyhow::Result<()> {
+pub async fn inspect(context: &Context, names: &[String]) -> anyhow::Result<()> {
     let mut all = Vec::new();
-    for name in &options.containers {
+    for name in names {
         let container = context.container(name)?;
         let record = container.record().await?;
         let task = match container.task().info().await {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use bosun_types::{Digest, Labels};
+use bosun_types::content::ContentRecord;
+use bosun_types::{Digest, Error, ErrorClass, Labels};
 
-use super::{content_transfer, scrub};
+use super::{content_prune, content_transfer, scrub};
 use crate::arguments::{Content, ContentCommand, Filter};
 use crate::context::{self, Context};
 use crate::output;
@@ -41,11 +42,7 @@ pub async fn content(context: &Context, options: Content) -> anyhow::Result<()> 
         ContentCommand::Edit { digest, editor } => edit(context, digest, &editor).await,
         ContentCommand::Label { digest, labels } => {
             let record = content.update_labels(digest, context::labels(&labels)?, false).await?;
-            if context.json {
-                return output::json(&record.labels);
-            }
-            record.labels.iter().for_each(|(key, value)| output::line(format!("{key}={value}")));
-            Ok(())
+            context.labels(&record.labels)
         }
         ContentCommand::Rm { digests } => {
             for digest in digests {
@@ -54,52 +51,36 @@ pub async fn content(context: &Context, options: Content) -> anyhow::Result<()> 
             }
             Ok(())
         }
+        ContentCommand::Prune(options) => content_prune::prune(context, &options).await,
         ContentCommand::Abort { reference } => Ok(content.abort(reference).await?),
     }
 }
 
 async fn list(context: &Context, quiet: bool, filter: &Filter) -> anyhow::Result<()> {
     let records = context.namespace().content().list_where(filter).await?;
-    if context.json {
-        return output::json(&records);
-    }
-    if quiet {
+    if quiet && !context.json {
         records.iter().for_each(|record| output::line(record.digest.to_string()));
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = records
-        .iter()
-        .map(|record| {
-            let labels: Vec<String> =
-                record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(",") };
-            vec![record.digest.to_string(), output::size(record.size), output::age(record.created_at), labels]
-        })
-        .collect();
-    output::table(&["DIGEST", "SIZE", "AGE", "LABELS"], &rows);
-    Ok(())
+    context.list(&records, &["DIGEST", "SIZE", "AGE", "LABELS"], |record| {
+        let labels: Vec<String> = record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(",") };
+        vec![record.digest.to_string(), output::size(record.size), output::age(record.created_at), labels]
+    })
 }
 
 async fn active(context: &Context, filter: &Filter) -> anyhow::Result<()> {
     let statuses = context.namespace().content().statuses_where(filter).await?;
-    if context.json {
-        return output::json(&statuses);
-    }
-    let rows: Vec<Vec<String>> = statuses
-        .iter()
-        .map(|status| {
-            let total = if status.total == 0 { "?".to_owned() } else { output::size(status.total) };
-            vec![
-                status.reference.clone(),
-                output::size(status.offset),
-                total,
-                output::age(status.started_at),
-                output::age(status.updated_at),
-            ]
-        })
-        .collect();
-    output::table(&["REF", "SIZE", "TOTAL", "AGE", "IDLE"], &rows);
-    Ok(())
+    context.list(&statuses, &["REF", "SIZE", "TOTAL", "AGE", "IDLE"], |status| {
+        let total = if status.total == 0 { "?".to_owned() } else { output::size(status.total) };
+        vec![
+            status.reference.clone(),
+            output::size(status.offset),
+            total,
+            output::age(status.started_at),
+            output::age(status.updated_at),
+        ]
+    })
 }
 
 /// What the bytes must turn out to be.
@@ -116,7 +97,13 @@ async fn ingest(
     labels: Labels,
 ) -> anyhow::Result<()> {
     let content = context.namespace().content();
-    let mut writer = content.open_writer(reference, promise.size, promise.digest).await?;
+    let opened = content.open_writer(reference, promise.size, promise.digest).await;
+    let mut writer = match opened {
+        Err(error) if error.class == ErrorClass::AlreadyExists => {
+            return there_already(context, error, promise.digest, labels).await;
+        }
+        opened => opened?,
+    };
     match file {
         Some(path) => {
             let file = tokio::fs::File::open(path).await;
@@ -130,9 +117,35 @@ async fn ingest(
             writer.copy_from(&mut tokio::io::stdin()).await?;
         }
     }
-    let record = writer.commit(promise.size, promise.digest, labels).await?;
+    let written = writer.status().await?.digest;
+    let record = match writer.commit(promise.size, promise.digest, labels.clone()).await {
+        Err(error) if error.class == ErrorClass::AlreadyExists => {
+            return there_already(context, error, promise.digest.or(written), labels).await;
+        }
+        committed => committed?,
+    };
+    ingested(context, &record)
+}
+
+/// What is wanted is there: that is no failure.
+async fn there_already(
+    context: &Context,
+    error: Error,
+    digest: Option<Digest>,
+    labels: Labels,
+) -> anyhow::Result<()> {
+    let Some(digest) = digest else { return Err(error.into()) };
+    let content = context.namespace().content();
+    let record = match labels.is_empty() {
+        true => content.info(digest).await?,
+        false => content.update_labels(digest, labels, false).await?,
+    };
+    ingested(context, &record)
+}
+
+fn ingested(context: &Context, record: &ContentRecord) -> anyhow::Result<()> {
     if context.json {
-        return output::json(&record);
+        return output::json(record);
     }
     output::line(record.digest.to_string());
     Ok(())

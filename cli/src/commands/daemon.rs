@@ -61,24 +61,16 @@ pub async fn operations(context: &Context, options: Operations) -> anyhow::Resul
         None => &options.filter,
     };
     let operations = context.client.operations_where(filter).await?;
-    if context.json {
-        return output::json(&operations);
-    }
-    let rows: Vec<Vec<String>> = operations
-        .iter()
-        .map(|operation| {
-            vec![
-                operation.id.to_string(),
-                operation.namespace.to_string(),
-                operation.intent.name().to_owned(),
-                output::age(operation.opened_at),
-                operation.attempts.to_string(),
-                status_words(&operation.status),
-            ]
-        })
-        .collect();
-    output::table(&["ID", "NAMESPACE", "OPERATION", "AGE", "ATTEMPTS", "STATUS"], &rows);
-    Ok(())
+    context.list(&operations, &["ID", "NAMESPACE", "OPERATION", "AGE", "ATTEMPTS", "STATUS"], |operation| {
+        vec![
+            operation.id.to_string(),
+            operation.namespace.to_string(),
+            operation.intent.name().to_owned(),
+            output::age(operation.opened_at),
+            operation.attempts.to_string(),
+            status_words(&operation.status),
+        ]
+    })
 }
 
 fn status_words(status: &OperationStatus) -> String {
@@ -122,7 +114,7 @@ pub async fn version(context: &Context) -> anyhow::Result<()> {
     let theirs = context.client.version().await?;
     if context.json {
         return output::json(
-            &serde_json::json!({"client": {"version": ours}, "daemon": {"version": theirs.version, "revision": theirs.revision}}),
+            &serde_json::json!({"client": {"version": ours}, "daemon": {"version": theirs.version, "revision": theirs.revision, "shims_older": theirs.shims_older, "shims_newer": theirs.shims_newer}}),
         );
     }
     output::line(format!("client {ours}"));

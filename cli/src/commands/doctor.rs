@@ -1,11 +1,13 @@
 //! `bosun doctor`: looks at the host, says what will not work, why, and what to do. Facts are gathered in [`facts`], judged by pure functions here;
-//! nothing is changed, and no daemon is needed.
+//! what can be tried is tried ([`probes`]); nothing stays changed, and no daemon is needed.
 //!
 //! Exit code: 0 when everything that bosun needs is there (warnings too), 1 when something is not.
 
 mod facts;
 mod installed;
 mod judge;
+mod probes;
+mod tried;
 
 use std::path::PathBuf;
 

@@ -123,23 +123,15 @@ async fn acknowledge(cursor: Option<&EventCursor>, shown: Option<EventSequence>)
 async fn list_cursors(context: &Context, filter: &Filter) -> anyhow::Result<()> {
     let events = context.client.events();
     let (records, status) = tokio::try_join!(events.cursors(filter), context.client.status())?;
-    if context.json {
-        return output::json(&records);
-    }
-    let rows: Vec<Vec<String>> = records
-        .iter()
-        .map(|record| {
-            vec![
-                record.id.to_string(),
-                record.position.to_string(),
-                status.event_sequence.saturating_sub(record.position).to_string(),
-                output::age(record.created_at),
-                output::age(record.updated_at),
-            ]
-        })
-        .collect();
-    output::table(&["CURSOR", "POSITION", "BEHIND", "AGE", "IDLE"], &rows);
-    Ok(())
+    context.list(&records, &["CURSOR", "POSITION", "BEHIND", "AGE", "IDLE"], |record| {
+        vec![
+            record.id.to_string(),
+            record.position.to_string(),
+            status.event_sequence.saturating_sub(record.position).to_string(),
+            output::age(record.created_at),
+            output::age(record.updated_at),
+        ]
+    })
 }
 
 fn print(context: &Context, event: &EventRecord) -> anyhow::Result<()> {

@@ -55,7 +55,10 @@ pub async fn exec(context: &Context, options: Exec) -> anyhow::Result<u8> {
     let stdio = fifos.stdio();
     let mut session = foreground::Session::prepare(fifos)?;
     let outcome = match task.run_exec(ExecRequest { id: id.clone(), process, stdio }).await {
-        Ok(running) => session.attend(running).await,
+        Ok(running) => {
+            let process = running.process().clone();
+            session.attend(&process, running.wait()).await
+        }
         Err(error) => Err(error.into()),
     };
     // It was for this one command: nothing of it stays. When it was never made, there is nothing to remove.

@@ -1,10 +1,10 @@
-//! `bosun images check`, `label`, `unpack`, and `bosun parts`.
+//! `bosun images check`, `tag`, `label`, `unpack`, and `bosun parts`.
 
 use bosun_client::Image;
-use bosun_types::image::ImageDetail;
+use bosun_types::image::{ImageDetail, ImageRecord};
 use bosun_types::{ErrorClass, ImageName};
 
-use crate::arguments::{CheckImages, LabelImage, Parts, UnpackImages};
+use crate::arguments::{CheckImages, LabelImage, Parts, TagImage, UnpackImages};
 use crate::context::{self, Context};
 use crate::output;
 
@@ -40,6 +40,11 @@ pub async fn check(context: &Context, options: CheckImages) -> anyhow::Result<()
     if context.json {
         return output::json(&details);
     }
+    if options.quiet {
+        let ready = details.iter().filter(|detail| detail.is_complete() && detail.unpacked);
+        ready.for_each(|detail| output::line(detail.record.name.as_str()));
+        return Ok(());
+    }
     output::table(&["NAME", "STATUS", "HERE", "SIZE", "PLATFORMS", "UNPACKED"], &rows);
     Ok(())
 }
@@ -66,11 +71,31 @@ fn row(detail: &ImageDetail) -> Vec<String> {
 /// Sets labels of an image, or prints them.
 pub async fn label(context: &Context, options: LabelImage) -> anyhow::Result<()> {
     let image = image(context, &options.image)?;
-    let labels = image.set_labels(context::labels(&options.labels)?).await?;
-    if context.json {
-        return output::json(&labels);
+    let labels = context::labels(&options.labels)?;
+    if !options.replace_all {
+        return context.labels(&image.set_labels(labels).await?);
     }
-    labels.iter().for_each(|(key, value)| output::line(format!("{key}={value}")));
+    let record = ImageRecord { labels, ..image.record().await? };
+    context.labels(&context.namespace().images().update(record, &["labels"]).await?.labels)
+}
+
+/// Gives an image further names.
+pub async fn tag(context: &Context, options: &TagImage) -> anyhow::Result<()> {
+    let images = context.namespace().images();
+    let source = image(context, &options.source)?.record().await?;
+    for name in &options.targets {
+        let made = ImageRecord { name: ImageName::new(name.as_str())?, ..source.clone() };
+        match images.create(made.clone()).await {
+            Err(error) if error.class == ErrorClass::AlreadyExists && options.force => {
+                images.update(made, &["target", "labels"]).await.map(drop)?;
+            }
+            Err(error) if error.class == ErrorClass::AlreadyExists => {
+                return Err(error.with_hint("--force lets it point here").into());
+            }
+            made => drop(made?),
+        }
+        output::line(name);
+    }
     Ok(())
 }
 
@@ -90,17 +115,9 @@ fn image(context: &Context, name: &str) -> anyhow::Result<Image> {
 /// Lists what the daemon is made of.
 pub async fn parts(context: &Context, options: Parts) -> anyhow::Result<()> {
     let parts = context.client.parts_where(&options.filter).await?;
-    if context.json {
-        return output::json(&parts);
-    }
-    let rows: Vec<Vec<String>> = parts
-        .iter()
-        .map(|part| {
-            let platforms: Vec<String> = part.platforms.iter().map(ToString::to_string).collect();
-            let status = part.failure.as_ref().map_or_else(|| "ok".to_owned(), ToString::to_string);
-            vec![part.kind.clone(), part.id.clone(), platforms.join(","), status]
-        })
-        .collect();
-    output::table(&["TYPE", "ID", "PLATFORMS", "STATUS"], &rows);
-    Ok(())
+    context.list(&parts, &["TYPE", "ID", "PLATFORMS", "STATUS"], |part| {
+        let platforms: Vec<String> = part.platforms.iter().map(ToString::to_string).collect();
+        let status = part.failure.as_ref().map_or_else(|| "ok".to_owned(), ToString::to_string);
+        vec![part.kind.clone(), part.id.clone(), platforms.join(","), status]
+    })
 }

@@ -3,13 +3,18 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use bosun_client::io::{Fifos, Pump};
-use bosun_client::{Process, Running};
+use bosun_client::Process;
+use bosun_client::io::{Ends, Fifos, Pump};
+use bosun_types::stdio::Stdio;
+use bosun_types::task::ExitStatus;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::run::log;
+use crate::arguments::Streams;
+use crate::context::Context;
 use crate::terminal::{self, RawMode};
 use crate::{output, signals};
 
@@ -18,6 +23,9 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Signals waiting to be passed on.
 const SIGNALS_WAITING_MAX: usize = 16;
+
+/// How a process ended, or why that is not known.
+type Exit = Result<ExitStatus, bosun_types::Error>;
 
 /// Streams that are copied, before there is a process and while it runs.
 pub struct Session {
@@ -38,10 +46,13 @@ impl Session {
     }
 
     /// Stays with the process until it has ended and its output is written; its exit code.
-    pub async fn attend(&mut self, running: Running) -> anyhow::Result<u8> {
-        let process = running.process().clone();
-        let followers = Followers::of(&process, self.terminal);
-        let exit = self.wait(running, &process).await;
+    pub async fn attend(
+        &mut self,
+        process: &Process,
+        exit: impl Future<Output = Exit>,
+    ) -> anyhow::Result<u8> {
+        let followers = Followers::of(process, self.terminal);
+        let exit = self.wait(process, exit).await;
         drop(followers);
         let exit = exit?;
         if let Some(pump) = self.pump.take()
@@ -54,13 +65,13 @@ impl Session {
 
     async fn wait(
         &mut self,
-        running: Running,
         process: &Process,
-    ) -> anyhow::Result<bosun_types::task::ExitStatus> {
-        let Some(pump) = &mut self.pump else { return Ok(running.wait().await?) };
+        exit: impl Future<Output = Exit>,
+    ) -> anyhow::Result<ExitStatus> {
+        let Some(pump) = &mut self.pump else { return Ok(exit.await?) };
         pump.started();
-        let wait = running.wait();
-        tokio::pin!(wait);
+        tokio::pin!(exit);
+        let mut wait = exit;
         if self.interactive {
             tokio::select! {
                 exit = &mut wait => return Ok(exit?),
@@ -71,6 +82,43 @@ impl Session {
             }
         }
         Ok(wait.await?)
+    }
+}
+
+/// A container's first process with our streams, or with none.
+pub struct Foreground {
+    /// What the daemon is told of them.
+    pub stdio: Stdio,
+    session: Option<Session>,
+}
+
+impl Foreground {
+    /// Opens our side.
+    pub fn prepare(context: &Context, streams: &Streams, tty: bool) -> anyhow::Result<Self> {
+        if streams.null_io {
+            return Ok(Self { stdio: Stdio::default(), session: None });
+        }
+        let ends = if tty { Ends::terminal() } else { Ends::output() };
+        let fifos = Fifos::create(&context.fifo_directory, Ends { stdin: streams.interactive, ..ends })?;
+        let stdio = Stdio { log: log::target(&streams.log_opt)?, ..fifos.stdio() };
+        Ok(Self { stdio, session: Some(Session::prepare(fifos)?) })
+    }
+
+    /// Stays until it has ended; its exit code.
+    pub async fn attend(
+        &mut self,
+        process: &Process,
+        exit: impl Future<Output = Exit>,
+    ) -> anyhow::Result<u8> {
+        match &mut self.session {
+            Some(session) => session.attend(process, exit).await,
+            None => {
+                let followers = Followers::of(process, false);
+                let exit = exit.await;
+                drop(followers);
+                Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))
+            }
+        }
     }
 }
 

@@ -54,24 +54,16 @@ pub async fn groups(context: &Context, options: Words) -> anyhow::Result<()> {
 
 async fn list(context: &Context, groups: &Groups) -> anyhow::Result<()> {
     let infos = groups.list().await?;
-    if context.json {
-        return output::json(&infos);
-    }
-    let rows: Vec<Vec<String>> = infos
-        .iter()
-        .map(|info| {
-            vec![
-                info.spec.name.to_string(),
-                info.spec.strategy.to_string(),
-                info.spec.members.len().to_string(),
-                info.restarts.to_string(),
-                output::age(info.created_at),
-                status_words(info),
-            ]
-        })
-        .collect();
-    output::table(&["GROUP", "STRATEGY", "MEMBERS", "RESTARTS", "AGE", "STATUS"], &rows);
-    Ok(())
+    context.list(&infos, &["GROUP", "STRATEGY", "MEMBERS", "RESTARTS", "AGE", "STATUS"], |info| {
+        vec![
+            info.spec.name.to_string(),
+            info.spec.strategy.to_string(),
+            info.spec.members.len().to_string(),
+            info.restarts.to_string(),
+            output::age(info.created_at),
+            status_words(info),
+        ]
+    })
 }
 
 async fn inspect(groups: &Groups, names: &[String]) -> anyhow::Result<()> {

@@ -13,13 +13,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TRY: Duration = Duration::from_secs(2);
 
 /// Asks, again until the time is over; gives the exit code.
-pub async fn health(arguments: &Arguments, options: &Health) -> anyhow::Result<u8> {
+pub async fn health(arguments: &Arguments, json: bool, options: &Health) -> anyhow::Result<u8> {
     let begin = Instant::now();
     let patience = Duration::from_secs(u64::from(options.wait));
     loop {
         let (word, why, serves) = ask(arguments).await;
         if serves || begin.elapsed() >= patience {
-            if arguments.json {
+            if json {
                 output::json(&serde_json::json!({"status": word, "why": why}))?;
             } else {
                 output::line(word);
@@ -39,7 +39,7 @@ async fn ask(arguments: &Arguments) -> (&'static str, Option<String>, bool) {
     let status = async { Client::connect(options).await?.status().await };
     match tokio::time::timeout(TRY, status).await {
         Err(_) => ("not serving", Some(format!("no answer within {TRY:?}")), false),
-        Ok(Err(error)) => ("not serving", Some(error.to_string()), false),
+        Ok(Err(error)) => ("not serving", Some(error.message), false),
         Ok(Ok(status)) => match (status.read_only, status.recovering) {
             (Some(why), _) => ("read-only", Some(why), false),
             (None, true) => ("recovering", None, true),

@@ -8,7 +8,7 @@ use bosun_types::platform::Platform;
 use bosun_types::transfer::ImportRequest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{facts, pull, save};
+use super::{facts, image_mounts, pull, push, save};
 use crate::arguments::{Filter, Images, ImagesCommand, LoadImages};
 use crate::context::Context;
 use crate::output;
@@ -23,6 +23,11 @@ pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
         Some(ImagesCommand::Ls { quiet, filter }) => list(context, quiet, &filter).await,
         Some(ImagesCommand::Import(options)) => load(context, &options).await,
         Some(ImagesCommand::Export(options)) => save::save(context, &options).await,
+        Some(ImagesCommand::Pull(options)) => pull::pull(context, &options).await,
+        Some(ImagesCommand::Push(options)) => push::push(context, &options).await,
+        Some(ImagesCommand::Tag(options)) => facts::tag(context, &options).await,
+        Some(ImagesCommand::Mount(options)) => image_mounts::mount(context, &options).await,
+        Some(ImagesCommand::Unmount(options)) => image_mounts::unmount(context, &options).await,
         Some(ImagesCommand::Check(options)) => facts::check(context, options).await,
         Some(ImagesCommand::Label(options)) => facts::label(context, options).await,
         Some(ImagesCommand::Unpack(options)) => facts::unpack(context, options).await,
@@ -44,27 +49,19 @@ pub async fn images(context: &Context, options: Images) -> anyhow::Result<()> {
 
 async fn list(context: &Context, quiet: bool, filter: &Filter) -> anyhow::Result<()> {
     let images = context.namespace().images().list_where(filter).await?;
-    if context.json {
-        return output::json(&images);
-    }
-    if quiet {
+    if quiet && !context.json {
         images.iter().for_each(|image| output::line(image.name.as_str()));
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = images
-        .iter()
-        .map(|image| {
-            let digest = image.target.digest.to_string();
-            vec![
-                image.name.to_string(),
-                digest[..19].to_owned(),
-                image.target.media_type.clone(),
-                output::age(image.created_at),
-            ]
-        })
-        .collect();
-    output::table(&["NAME", "DIGEST", "TYPE", "AGE"], &rows);
-    Ok(())
+    context.list(&images, &["NAME", "DIGEST", "TYPE", "AGE"], |image| {
+        let digest = image.target.digest.to_string();
+        vec![
+            image.name.to_string(),
+            digest[..19].to_owned(),
+            image.target.media_type.clone(),
+            output::age(image.created_at),
+        ]
+    })
 }
 
 /// Reads an archive, as the words say.

@@ -85,21 +85,13 @@ fn span(text: &str) -> Option<Duration> {
 
 async fn list(context: &Context, quiet: bool, filter: &Filter) -> anyhow::Result<()> {
     let leases = context.namespace().leases().list_where(filter).await?;
-    if context.json {
-        return output::json(&leases);
-    }
-    if quiet {
+    if quiet && !context.json {
         leases.iter().for_each(|lease| output::line(lease.id.as_str()));
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = leases
-        .iter()
-        .map(|lease| {
-            vec![lease.id.to_string(), output::age(lease.created_at), expiry(lease), labels_text(lease)]
-        })
-        .collect();
-    output::table(&["ID", "AGE", "EXPIRES", "LABELS"], &rows);
-    Ok(())
+    context.list(&leases, &["ID", "AGE", "EXPIRES", "LABELS"], |lease| {
+        vec![lease.id.to_string(), output::age(lease.created_at), expiry(lease), labels_text(lease)]
+    })
 }
 
 fn expiry(lease: &LeaseRecord) -> String {

@@ -6,18 +6,27 @@ use anyhow::{Context as _, bail};
 use bosun_types::relaunch::{RelaunchInfo, RelaunchStatus, RestartIntensity, RestartPolicy, StopRequest};
 use bosun_types::{Timestamp, signal};
 
-use crate::arguments::{Restart, Start, Stop};
+use super::tasks;
+use crate::arguments::{Restart, Start, StartTask, Stop, Streams};
 use crate::context::{self, Context};
 use crate::output;
 
-/// Starts each; says its name.
-pub async fn start(context: &Context, options: &Start) -> anyhow::Result<()> {
+/// Starts each and says its name; or one, with our streams, and gives its code.
+pub async fn start(context: &Context, options: &Start) -> anyhow::Result<u8> {
+    if options.attach {
+        let [container] = options.containers.as_slice() else {
+            bail!("--attach takes one container, here are {}", options.containers.len());
+        };
+        let streams = Streams { interactive: options.interactive, ..Streams::default() };
+        let start = StartTask { container: container.clone(), detach: false, streams };
+        return tasks::start(context, &start).await;
+    }
     for name in &options.containers {
         let container = context.container(name)?;
         let pid = container.start().await.with_context(|| format!("container {name}"))?;
         told(context, name, &serde_json::json!({"container": name, "pid": pid}))?;
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Stops all at the same time, and says each name when it has ended, in the order given.

@@ -10,8 +10,8 @@ use bosun_types::{ErrorClass, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::create::cpu_millis;
 use super::lifecycle;
-use super::run::cpu_millis;
 use crate::arguments::{Names, Stats, Update};
 use crate::context::{self, Context};
 use crate::output;

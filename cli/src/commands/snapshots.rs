@@ -14,7 +14,7 @@ use crate::arguments::{NewSnapshot as New, Snapshots, SnapshotsCommand};
 use crate::context::{self, Context};
 use crate::output;
 
-mod looks;
+pub mod looks;
 
 /// Does what the words say.
 pub async fn snapshots(context: &Context, options: Snapshots) -> anyhow::Result<()> {
@@ -45,11 +45,7 @@ pub async fn snapshots(context: &Context, options: Snapshots) -> anyhow::Result<
         }
         SnapshotsCommand::Label { key: name, labels } => {
             let record = snapshots.update_labels(key(&name)?, context::labels(&labels)?, false).await?;
-            if context.json {
-                return output::json(&record.labels);
-            }
-            record.labels.iter().for_each(|(key, value)| output::line(format!("{key}={value}")));
-            Ok(())
+            context.labels(&record.labels)
         }
         SnapshotsCommand::Commit { target, key: name, label } => {
             snapshots.commit(key(&target)?, key(&name)?, context::labels(&label)?).await?;
@@ -93,6 +89,7 @@ async fn layers(
                 media_type,
                 reference,
                 labels: context::labels(&label)?,
+                freeze: None,
             };
             let made = snapshots.diff(request).await?;
             match &output {
@@ -118,27 +115,19 @@ async fn layers(
 
 async fn list(context: &Context, snapshots: &bosun_client::Snapshots) -> anyhow::Result<()> {
     let all = snapshots.list().await?;
-    if context.json {
-        return output::json(&all);
-    }
-    let rows: Vec<Vec<String>> = all
-        .iter()
-        .map(|snapshot| {
-            vec![
-                snapshot.key.to_string(),
-                snapshot.parent.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-                match snapshot.kind {
-                    SnapshotKind::View => "view".to_owned(),
-                    SnapshotKind::Active => "active".to_owned(),
-                    SnapshotKind::Committed => "committed".to_owned(),
-                },
-                snapshot.usage.map_or_else(|| "-".to_owned(), |usage| output::size(usage.size_bytes)),
-                output::age(snapshot.created_at),
-            ]
-        })
-        .collect();
-    output::table(&["KEY", "PARENT", "KIND", "SIZE", "AGE"], &rows);
-    Ok(())
+    context.list(&all, &["KEY", "PARENT", "KIND", "SIZE", "AGE"], |snapshot| {
+        vec![
+            snapshot.key.to_string(),
+            snapshot.parent.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            match snapshot.kind {
+                SnapshotKind::View => "view".to_owned(),
+                SnapshotKind::Active => "active".to_owned(),
+                SnapshotKind::Committed => "committed".to_owned(),
+            },
+            snapshot.usage.map_or_else(|| "-".to_owned(), |usage| output::size(usage.size_bytes)),
+            output::age(snapshot.created_at),
+        ]
+    })
 }
 
 /// Writes a blob to a file, or to standard output for `-`.

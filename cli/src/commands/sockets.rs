@@ -39,24 +39,16 @@ pub async fn sockets(context: &Context, command: SocketCommand) -> anyhow::Resul
 
 async fn list(context: &Context) -> anyhow::Result<()> {
     let records = context.client.sockets().await?;
-    if context.json {
-        return output::json(&records);
-    }
-    let rows: Vec<Vec<String>> = records
-        .iter()
-        .map(|record| {
-            vec![
-                record.id.to_string(),
-                record.namespace.to_string(),
-                format!("{}:{}", user_name(record.uid), group_name(record.gid)),
-                format!("{:04o}", record.mode),
-                record.access.to_string(),
-                output::age(record.created_at),
-            ]
-        })
-        .collect();
-    output::table(&["NAME", "NAMESPACE", "OWNER", "MODE", "ACCESS", "AGE"], &rows);
-    Ok(())
+    context.list(&records, &["NAME", "NAMESPACE", "OWNER", "MODE", "ACCESS", "AGE"], |record| {
+        vec![
+            record.id.to_string(),
+            record.namespace.to_string(),
+            format!("{}:{}", user_name(record.uid), group_name(record.gid)),
+            format!("{:04o}", record.mode),
+            record.access.to_string(),
+            output::age(record.created_at),
+        ]
+    })
 }
 
 /// `USER`, `USER:GROUP`, `:GROUP`; a user alone brings its own group.

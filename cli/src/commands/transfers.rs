@@ -28,24 +28,15 @@ pub async fn transfers(context: &Context, command: TransfersCommand) -> anyhow::
 }
 
 fn list(context: &Context, transfers: &[TransferProgress]) -> anyhow::Result<()> {
-    if context.json {
-        return output::json(&transfers);
-    }
-    let rows: Vec<Vec<String>> = transfers
-        .iter()
-        .map(|transfer| {
-            let state = match &transfer.state {
-                TransferState::Running => "running".to_owned(),
-                TransferState::Done(_) => "done".to_owned(),
-                TransferState::Failed(error) => format!("failed: {error}"),
-            };
-            let sum =
-                |of: fn(&bosun_types::transfer::PartProgress) -> u64| transfer.parts.iter().map(of).sum();
-            let done = sum(|it| it.offset) + transfer.bytes;
-            let bytes = format!("{} / {}", output::size(done), output::size(sum(|it| it.total)));
-            vec![transfer.id.to_string(), transfer.kind.to_string(), bytes, transfer.subject.clone(), state]
-        })
-        .collect();
-    output::table(&["ID", "KIND", "BYTES", "SUBJECT", "STATE"], &rows);
-    Ok(())
+    context.list(transfers, &["ID", "KIND", "BYTES", "SUBJECT", "STATE"], |transfer| {
+        let state = match &transfer.state {
+            TransferState::Running => "running".to_owned(),
+            TransferState::Done(_) => "done".to_owned(),
+            TransferState::Failed(error) => format!("failed: {error}"),
+        };
+        let sum = |of: fn(&bosun_types::transfer::PartProgress) -> u64| transfer.parts.iter().map(of).sum();
+        let done = sum(|it| it.offset) + transfer.bytes;
+        let bytes = format!("{} / {}", output::size(done), output::size(sum(|it| it.total)));
+        vec![transfer.id.to_string(), transfer.kind.to_string(), bytes, transfer.subject.clone(), state]
+    })
 }

@@ -39,6 +39,8 @@ pub struct CommitRequest {
     pub message: String,
     /// Changes of the config, as in a Dockerfile: `CMD ["/bin/serve"]`, `ENV A=b`, ...
     pub changes: Vec<String>,
+    /// It is frozen while its files are read, and goes on afterwards whatever becomes of us and of the daemon.
+    pub pause: bool,
 }
 
 /// The image that the container was made from.
@@ -50,7 +52,7 @@ struct Base {
 
 impl Namespace {
     /// Stores what a container wrote to its root file system as an image: its own image with a layer on top. Memory, volumes and what a mount
-    /// hides are not in it. It may run meanwhile; a file that is written at that moment may be half old and half new: pause it first.
+    /// hides are not in it. It may run meanwhile; a file that is written at that moment may be half old and half new, unless `pause` is asked for.
     ///
     /// # Errors
     /// AlreadyExists: the image's name is taken. FailedPrecondition: the container has no snapshot, or its image's name points elsewhere now.
@@ -87,7 +89,7 @@ impl Namespace {
         };
         let snapshot = self.snapshots(&snapshotter).stat(key.clone()).await?;
         let base = self.base(&image, &snapshot).await?;
-        let layer = self.layer_of(&snapshotter, key, &base).await?;
+        let layer = self.layer_of(&snapshotter, key, &base, request.pause.then(|| id.clone())).await?;
         let target = self.documents(id, request, base, &layer).await?;
         let now = Timestamp::now();
         let made = ImageRecord {
@@ -144,11 +146,16 @@ impl Namespace {
         .with_hint("pull the image that the container was made from again, or store the layer alone with `bosun snapshots diff`"))
     }
 
-    async fn layer_of(&self, snapshotter: &str, key: SnapshotKey, base: &Base) -> Result<LayerDiff> {
+    async fn layer_of(
+        &self,
+        snapshotter: &str,
+        key: SnapshotKey,
+        base: &Base,
+        freeze: Option<ContainerId>,
+    ) -> Result<LayerDiff> {
         let is_docker = base.media_type == DOCKER_MANIFEST;
         let media_type = if is_docker { DOCKER_LAYER } else { OCI_LAYER }.to_owned();
-        let request =
-            DiffRequest { left: None, right: key, media_type, reference: None, labels: Labels::new() };
+        let request = DiffRequest { media_type, freeze, ..DiffRequest::of(key) };
         self.snapshots(snapshotter).diff(request).await
     }
 

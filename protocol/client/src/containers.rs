@@ -6,7 +6,7 @@ use bosun_filter::Filters;
 use bosun_protocol::Wire;
 use bosun_protocol::convert::{length, write_texts};
 use bosun_types::container::{Any, ContainerRecord};
-use bosun_types::spec::ContainerRequest;
+use bosun_types::spec::{ContainerRequest, SpecOptions};
 use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error, ErrorClass, Labels, NamespaceName, Result};
 
@@ -62,6 +62,23 @@ impl Containers {
         self.driver
             .call(move |session| async move {
                 all_pages!(session.scope(&namespace).containers, list_request, get_records, filters)
+            })
+            .await
+    }
+
+    /// The OCI spec, JSON, that a container of this id gets by these options, without an image: its root is `rootfs`. Nothing is made.
+    ///
+    /// # Errors
+    /// InvalidArgument: an option is out of range.
+    pub async fn build_spec(&self, id: ContainerId, options: SpecOptions) -> Result<Vec<u8>> {
+        let namespace = self.namespace.clone();
+        self.driver
+            .call(move |session| async move {
+                let mut call = session.scope(&namespace).containers.build_spec_request();
+                call.get().set_id(id.as_str());
+                options.write(call.get().init_options());
+                answer!(results, call);
+                Ok(results.get_spec()?.to_vec())
             })
             .await
     }

@@ -39,6 +39,10 @@ pub struct Version {
     pub version: String,
     /// Git revision it was built from; empty when unknown.
     pub revision: String,
+    /// Tasks whose shim is of an older release than the daemon: what is newer than they are is refused for them.
+    pub shims_older: u32,
+    /// Tasks whose shim is of a newer release.
+    pub shims_newer: u32,
 }
 
 impl Version {
@@ -54,6 +58,8 @@ impl Version {
             protocol: results.get_protocol(),
             version: bosun_protocol::convert::read_text(results.get_version())?,
             revision: bosun_protocol::convert::read_text(results.get_revision())?,
+            shims_older: results.get_shims_older(),
+            shims_newer: results.get_shims_newer(),
         })
     }
 }

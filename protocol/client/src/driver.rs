@@ -15,6 +15,8 @@ use crate::failure::Failure;
 use crate::options::ConnectOptions;
 use crate::session::Session;
 
+/// Digits of a key that are the call's number in logs.
+const CALL_DIGITS: usize = 16;
 /// Calls of one client that may be under way at once; more wait their turn here rather than be refused by the daemon.
 const CALLS_IN_FLIGHT_MAX: usize = 48;
 
@@ -138,7 +140,28 @@ impl Driver {
         F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
         W: Future<Output = std::result::Result<T, Failure>> + 'static,
     {
-        let (begun, mut lost) = (Instant::now(), None::<Instant>);
+        let number = manner.key.as_ref().and_then(|key| key.get(..CALL_DIGITS)).map(str::to_owned);
+        let begun = Instant::now();
+        if let Some(call) = &number {
+            // The daemon has this number in its log too.
+            tracing::debug!(call, "asking for a change");
+        }
+        let outcome = self.repeat_until_told(manner, begun, work).await;
+        match (&number, &outcome) {
+            (None, _) => {}
+            (Some(call), Ok(_)) => tracing::debug!(call, elapsed = ?begun.elapsed(), "done"),
+            (Some(call), Err(error)) => tracing::debug!(call, elapsed = ?begun.elapsed(), %error, "refused"),
+        }
+        outcome
+    }
+
+    async fn repeat_until_told<T, F, W>(&self, manner: Manner, begun: Instant, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Session>) -> W + Send + Clone + 'static,
+        W: Future<Output = std::result::Result<T, Failure>> + 'static,
+    {
+        let mut lost = None::<Instant>;
         loop {
             let left = manner.deadline.map(|deadline| deadline.saturating_sub(begun.elapsed()));
             let (work, key, again) = (work.clone(), manner.key.clone(), lost.is_some());

@@ -50,7 +50,7 @@ macro_rules! refused {
 
 impl bosun::Server for Confined {
     async fn version(self: Rc<Self>, _: bosun::VersionParams, mut results: bosun::VersionResults) -> Done {
-        write_version(&self.shared.options, results.get());
+        write_version(&self.shared, results.get());
         Ok(())
     }
 

@@ -209,6 +209,7 @@ impl Connection {
     /// See [`Held::call`].
     async fn call<T: 'static>(
         self: &Rc<Self>,
+        number: u64,
         method: &'static str,
         subject: &str,
         work: impl Future<Output = Result<T, Fault>> + 'static,
@@ -226,8 +227,8 @@ impl Connection {
             let _permit = Permit { counter: &this.calls, amount: 1 };
             let _running = Running::begin(&this.gauges);
             match entry {
-                None => this.fenced(method, work).await,
-                Some(entry) => this.audited(method, entry, work).await,
+                None => this.fenced(number, method, work).await,
+                Some(entry) => this.audited(number, method, entry, work).await,
             }
         });
         // As far as it goes at once, so that calls that came in order reach their actors in order.
@@ -253,7 +254,7 @@ impl Connection {
         {
             return Ok(Err(error));
         }
-        Ok(self.fenced(method, work).await)
+        Ok(self.fenced(next_call(), method, work).await)
     }
 
     /// Whether the peer may, and the audit log's entry for what changes something. A refusal for want of access is recorded as well.
@@ -279,13 +280,14 @@ impl Connection {
     /// A call whose entry is ended with it.
     async fn audited<T>(
         &self,
+        number: u64,
         method: &'static str,
         mut entry: AuditEntry,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Error> {
         ABOUT
             .scope(RefCell::new(None), async {
-                let outcome = self.fenced(method, work).await;
+                let outcome = self.fenced(number, method, work).await;
                 if let Some(subject) = ABOUT.with(RefCell::take) {
                     entry.about(&subject);
                 }
@@ -310,12 +312,13 @@ impl Connection {
     /// A span around it, and a panic ends this call alone: unfenced it would end the whole connection.
     async fn fenced<T>(
         &self,
+        number: u64,
         method: &'static str,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Error> {
         let span = tracing::info_span!(
             "call",
-            id = %format_args!("{:016x}", next_call()),
+            id = %format_args!("{number:016x}"),
             method,
             connection = self.number,
             uid = self.peer.caller.uid,
@@ -342,6 +345,14 @@ impl Connection {
         .instrument(span)
         .await
     }
+}
+
+/// Hexadecimal digits of a call's number.
+const NUMBER_DIGITS: usize = 16;
+
+/// What a client calls a call is its number, so that it is one in the client's log too: the first digits of a key that is one number.
+fn number_of(key: &CallKey) -> Option<u64> {
+    key.as_str().get(..NUMBER_DIGITS).and_then(|digits| u64::from_str_radix(digits, 16).ok())
 }
 
 /// Numbers calls: unlike those of an earlier life of the daemon, so that one number in old and new logs is one call.
@@ -454,7 +465,8 @@ impl Held {
             }
             work.await
         };
-        self.connection.call(method, &self.subject, settled).await
+        let number = self.key.as_ref().and_then(|key| number_of(&key.key)).unwrap_or_else(next_call);
+        self.connection.call(number, method, &self.subject, settled).await
     }
 
     /// As [`Self::call`] for what changes something, done once for each key: a repetition is answered by `known`, out of what is remembered of the first. The

@@ -10,7 +10,7 @@ use bosun_protocol::convert::{length, read_parsed, read_text, read_texts, write_
 use bosun_types::container::ContainerRecord;
 use bosun_types::copy::{CopyIn, CopyOut};
 use bosun_types::relaunch::{RestartPolicy, StopRequest};
-use bosun_types::spec::ContainerRequest;
+use bosun_types::spec::{ContainerRequest, SpecOptions};
 use bosun_types::task::TaskRequest;
 use bosun_types::{ContainerId, Error};
 use capnp_rpc::new_client;
@@ -87,6 +87,21 @@ impl containers::Server for Containers {
             write_list(&page.records, out.reborrow().init_records(length(&page.records)));
             page.write_next(out.init_page());
         })
+    }
+
+    async fn build_spec(
+        self: Rc<Self>,
+        params: containers::BuildSpecParams,
+        mut results: containers::BuildSpecResults,
+    ) -> Done {
+        let handle = self.handle.clone();
+        let work = async move {
+            let params = params.get()?;
+            let options = SpecOptions::read(params.get_options()?)?;
+            Ok(handle.build_spec(read_parsed(params.get_id())?, options).await?)
+        };
+        let outcome = self.held.call("container.build_spec", work).await?;
+        reply!(results, outcome, |spec, out| out.set_spec(&spec))
     }
 
     async fn get(self: Rc<Self>, params: containers::GetParams, mut results: containers::GetResults) -> Done {

@@ -15,7 +15,6 @@ use capnp_rpc::new_client;
 use crate::connection::{Held, about, nothing};
 use crate::event::Events;
 use crate::namespace::Namespace;
-use crate::options::EdgeOptions;
 use crate::page::{Wanted, label_bytes, paged};
 use crate::reply;
 use crate::server::Shared;
@@ -43,7 +42,11 @@ impl Root {
 }
 
 /// What the daemon says of itself to anybody who may connect.
-pub(crate) fn write_version(options: &EdgeOptions, mut out: bosun::version_results::Builder<'_>) {
+pub(crate) fn write_version(shared: &Shared, mut out: bosun::version_results::Builder<'_>) {
+    let options = &shared.options;
+    let (older, newer) = shared.daemon.shims_of_other_releases();
+    out.set_shims_older(older);
+    out.set_shims_newer(newer);
     out.set_protocol(PROTOCOL_VERSION);
     out.set_version(options.version.as_str());
     out.set_revision(options.revision.as_str());
@@ -53,7 +56,7 @@ type Done = Result<(), capnp::Error>;
 
 impl bosun::Server for Root {
     async fn version(self: Rc<Self>, _: bosun::VersionParams, mut results: bosun::VersionResults) -> Done {
-        write_version(&self.shared.options, results.get());
+        write_version(&self.shared, results.get());
         Ok(())
     }
 

@@ -16,6 +16,7 @@ pub(crate) enum Effect {
 /// Attaching is not here: a reader that blocks stalls the process.
 const READS: &[&str] = &[
     "audit.list",
+    "container.build_spec",
     "container.copy_out",
     "container.list",
     "container.record",

@@ -232,8 +232,12 @@ impl Wire for SpecOptions {
         write_texts(&self.unmask_paths, to.reborrow().init_unmask_paths(length(&self.unmask_paths)));
         write_texts(&self.devices, to.reborrow().init_devices(length(&self.devices)));
         if let Some(users) = &self.user_namespace {
-            users.write(to.init_user_namespace());
+            users.write(to.reborrow().init_user_namespace());
         }
+        write_pairs(&self.annotations, to.reborrow().init_annotations(pair_count(&self.annotations)));
+        to.set_cpu_shares(self.cpu_shares.unwrap_or(0));
+        to.set_cpu_quota(self.cpu_quota_micros.unwrap_or(0));
+        to.set_cpu_period(self.cpu_period_micros.unwrap_or(0));
     }
 
     fn read(from: wire::spec_options::Reader<'_>) -> Result<Self> {
@@ -274,6 +278,10 @@ impl Wire for SpecOptions {
             } else {
                 None
             },
+            annotations: read_pairs(from.get_annotations())?,
+            cpu_shares: limit(from.get_cpu_shares()),
+            cpu_quota_micros: limit(from.get_cpu_quota()),
+            cpu_period_micros: limit(from.get_cpu_period()),
         })
     }
 }

@@ -40,6 +40,9 @@ impl Wire for DiffRequest {
             to.set_reference(reference.as_str());
         }
         write_pairs(&self.labels, to.reborrow().init_labels(pair_count(&self.labels)));
+        if let Some(container) = &self.freeze {
+            to.set_freeze(container.as_str());
+        }
     }
 
     fn read(from: wire::diff_request::Reader<'_>) -> Result<Self> {
@@ -49,6 +52,7 @@ impl Wire for DiffRequest {
             media_type: read_text(from.get_media_type())?,
             reference: read_optional_text(from.has_reference(), from.get_reference())?,
             labels: read_pairs(from.get_labels())?,
+            freeze: read_optional_parsed(from.has_freeze(), from.get_freeze())?,
         })
     }
 }

@@ -292,6 +292,10 @@ fn containers_round_trip() {
             gids: vec![IdRange { container: 0, host: 7, size: 1 }],
             ownership: Ownership::Copy,
         }),
+        annotations: BTreeMap::from([("a.io/b".into(), "c".into())]),
+        cpu_shares: Some(512),
+        cpu_quota_micros: Some(20_000),
+        cpu_period_micros: Some(50_000),
     };
     for (root, spec) in [
         (RootRequest::Image { key: None }, SpecRequest::Build(Box::new(options))),

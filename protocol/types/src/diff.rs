@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::content::Descriptor;
-use crate::{Digest, Labels, SnapshotKey};
+use crate::{ContainerId, Digest, Labels, SnapshotKey};
 
 /// What is to become a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +19,21 @@ pub struct DiffRequest {
     pub reference: Option<String>,
     /// Labels of the blob, beside `containerd.io/uncompressed` (DIF-4).
     pub labels: Labels,
+    /// Container that is frozen while files are read, and goes on afterwards whatever happens, also when the daemon is killed meanwhile.
+    pub freeze: Option<ContainerId>,
 }
 
 impl DiffRequest {
     /// What `right` changed against its parent, as an OCI layer in gzip.
     pub fn of(right: SnapshotKey) -> Self {
-        Self { left: None, right, media_type: String::new(), reference: None, labels: Labels::new() }
+        Self {
+            left: None,
+            right,
+            media_type: String::new(),
+            reference: None,
+            labels: Labels::new(),
+            freeze: None,
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub enum Intent {
         exit: bool,
         recorded: bool,
     },
+    /// Keep a task frozen while its files are read. `frozen`: it was paused before, and stays so.
+    HoldTask { container: ContainerId, nonce: String, frozen: bool },
 }
 
 impl Intent {
@@ -117,6 +119,7 @@ impl Intent {
             Self::PushObject { .. } => "push_object",
             Self::Collect { .. } => "collect",
             Self::Checkpoint { .. } => "checkpoint",
+            Self::HoldTask { .. } => "hold_task",
         }
     }
 }

@@ -85,6 +85,16 @@ pub mod flag {
     pub const PROBE_IDMAP: &str = "--probe-idmap";
 }
 
+/// What the daemon says in the environment of a shim about its log.
+pub mod environment {
+    /// Which lines: words of `RUST_LOG`, of which the shim knows levels, alone and for `bosun_shim`.
+    pub const LOG_FILTER: &str = "RUST_LOG";
+    /// `json`: a JSON object a line, as the daemon's own; else text.
+    pub const LOG_FORMAT: &str = "BOSUN_LOG_FORMAT";
+    /// See [`LOG_FORMAT`].
+    pub const JSON: &str = "json";
+}
+
 /// What a shim needs to take over a container that runs and whose shim died.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Adoption {

@@ -125,6 +125,14 @@ pub struct SpecOptions {
     pub devices: Vec<String>,
     /// Users of its own: root inside is somebody else outside. A new snapshot's files belong to them.
     pub user_namespace: Option<UserNamespace>,
+    /// Annotations of the OCI spec.
+    pub annotations: BTreeMap<String, String>,
+    /// Weight against others when processors are short; 1024 is ordinary.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of processor time in each period, exactly, instead of `cpu_millis`.
+    pub cpu_quota_micros: Option<u64>,
+    /// The scheduler's period in microseconds; `None`: 100 ms.
+    pub cpu_period_micros: Option<u64>,
 }
 
 /// A filter of system calls.

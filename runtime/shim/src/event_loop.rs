@@ -31,7 +31,7 @@ use crate::phase::Kind;
 use crate::process::{Process, Waiter};
 use crate::restore::Restore;
 use crate::sys::ProcessFd;
-use crate::trace;
+use crate::trace::{self, Level};
 use streams::Stream;
 
 /// Connections at once; more than a daemon, its successor, a person with a tool and some attached clients need.
@@ -247,11 +247,10 @@ impl Shim {
 
     /// Answers a request, unless its connection has gone.
     pub fn reply(&mut self, waiter: Waiter, result: Result<Response, Error>) {
-        if let Some(call) = waiter.call {
-            match &result {
-                Ok(_) => trace::tell(call, "done"),
-                Err(error) => trace::tell(call, format_args!("refused: {error}")),
-            }
+        let level = if waiter.call.is_some() { Level::Info } else { Level::Debug };
+        match &result {
+            Ok(_) => trace::tell(level, waiter.call, "done"),
+            Err(error) => trace::tell(level, waiter.call, format_args!("refused: {error}")),
         }
         // A daemon that was killed meanwhile has asked again, or will.
         for other in self.calls.end(waiter, result.is_ok()) {
@@ -351,10 +350,11 @@ impl Shim {
                 }
             }
             Frame::Message(ToShim::Request { id: request, request: what }) if connection.greeted => {
+                trace::tell(Level::Debug, None, format_args!("asked to {}", trace::word(&what)));
                 self.handle(Waiter { connection: id, request, call: None }, what);
             }
             Frame::Message(ToShim::Traced { id: request, call, request: what }) if connection.greeted => {
-                trace::tell(call, format_args!("asked to {}", trace::word(&what)));
+                trace::tell(Level::Info, Some(call), format_args!("asked to {}", trace::word(&what)));
                 self.handle(Waiter { connection: id, request, call: Some(call) }, what);
             }
             Frame::UnknownRequest(request) if connection.greeted => {

@@ -48,7 +48,6 @@ mod sys;
 mod tenant;
 mod trace;
 
-use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
@@ -116,5 +115,5 @@ fn serve(options: &Options) -> Result<()> {
 
 /// For people: standard error is the shim's log file.
 pub(crate) fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{} bosun-shim: {message}", bosun_types::Timestamp::now());
+    trace::tell(trace::Level::Error, None, message);
 }

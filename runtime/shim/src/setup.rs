@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
+use bosun_types::shim::environment::{LOG_FILTER, LOG_FORMAT};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -66,12 +67,13 @@ fn start_again(binary: PathBuf, options: &Options) -> Result<()> {
             .context(|| "keep the ready pipe".into())?;
         std::mem::forget(fd);
     }
-    // The environment is the daemon's: only what finds an OCI runtime binary stays.
-    let environment: Vec<CString> = std::env::var_os("PATH")
-        .map(|path| text([b"PATH=".to_vec(), path.into_vec()].concat()))
-        .transpose()?
-        .into_iter()
-        .collect();
+    // The environment is the daemon's: only what finds an OCI runtime binary stays, and how to log.
+    let mut environment: Vec<CString> = Vec::new();
+    for name in ["PATH", LOG_FILTER, LOG_FORMAT] {
+        if let Some(value) = std::env::var_os(name) {
+            environment.push(text([name.as_bytes(), b"=", &value.into_vec()].concat())?);
+        }
+    }
     let path = text(binary.into_os_string().into_vec())?;
     match nix::unistd::execve(&path, &arguments, &environment) {
         Ok(never) => match never {},

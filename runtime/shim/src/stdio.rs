@@ -199,7 +199,7 @@ pub fn open(
     let mut output = |target: Target<'_>, (stream, index)| -> Result<OwnedFd> {
         let sinks = outputs.sinks(target, stream)?;
         if sinks.is_empty() && !outputs.is_attachable {
-            return null::open();
+            return null::sink();
         }
         copies.tail = Some(Rc::clone(&outputs.tail));
         let Pipe { theirs, ours } = place.pipe(index)?;

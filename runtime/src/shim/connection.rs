@@ -5,7 +5,7 @@
 //! request under way then fails as Unavailable, and the task connects anew. Notices not read in time end it as well:
 //! the next connection gets the unacknowledged exits again, so none is lost and none is buffered without bound.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -49,6 +49,7 @@ struct Inner {
     room: Semaphore,
     outgoing: mpsc::Sender<Vec<u8>>,
     waiting: Arc<Waiting>,
+    _other: Option<Other>,
     /// Dropped with the last handle: the reader ends.
     _open: watch::Sender<()>,
 }
@@ -85,11 +86,62 @@ pub async fn connect(
 
 async fn open(directory: &Path, nonce: &str) -> Result<(ShimConnection, mpsc::Receiver<Notice>)> {
     let greeted = greet(directory, nonce).await?;
-    Ok(start(directory, (greeted.version, greeted.shim), greeted.read, greeted.write))
+    Ok(start(directory, nonce, greeted))
+}
+
+/// Tasks whose shim is of another release than this daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShimSkew {
+    /// Older: newer requests are refused by them.
+    pub older: u32,
+    /// Newer: this daemon is what is old.
+    pub newer: u32,
+}
+
+/// By nonce, while there is a connection to it: its version, and how many connections.
+static OTHERS: Mutex<BTreeMap<String, (u32, u32)>> = Mutex::new(BTreeMap::new());
+
+/// Counts the connected tasks whose shim is of another release.
+pub fn skew() -> ShimSkew {
+    let others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = |is: fn(u32) -> bool| {
+        u32::try_from(others.values().filter(|it| is(it.0)).count()).unwrap_or(u32::MAX)
+    };
+    ShimSkew { older: count(|it| it < PROTOCOL_VERSION), newer: count(|it| it > PROTOCOL_VERSION) }
+}
+
+/// One connection to a shim of another release.
+#[derive(Debug)]
+struct Other(String);
+
+impl Other {
+    fn of(nonce: &str, version: u32) -> Option<Self> {
+        if version == PROTOCOL_VERSION {
+            return None;
+        }
+        let mut others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, connections) = others.entry(nonce.to_owned()).or_default();
+        *known = version;
+        *connections += 1;
+        Some(Self(nonce.to_owned()))
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let mut others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connections)) = others.get_mut(&self.0) {
+            *connections -= 1;
+            if *connections == 0 {
+                others.remove(&self.0);
+            }
+        }
+    }
 }
 
 /// A connection after its greetings.
 pub(super) struct Greeted {
+    /// As it says itself.
     version: u32,
     shim: ProcessIdentity,
     pub read: BufReader<OwnedReadHalf>,
@@ -130,23 +182,27 @@ pub(super) async fn greet(directory: &Path, nonce: &str) -> Result<Greeted> {
     Ok(Greeted { version, shim, read, write })
 }
 
+/// Tests let a shim seem to be of another release.
+fn seen(version: u32) -> u32 {
+    if bosun_faults::flagged("shim.older") {
+        return version.saturating_sub(1);
+    }
+    if bosun_faults::flagged("shim.newer") { version.saturating_add(1) } else { version }
+}
+
 async fn greeting(read: &mut BufReader<OwnedReadHalf>, nonce: &str) -> Result<(u32, ProcessIdentity)> {
     let refused = |why: String| Error::unavailable(format!("the shim of task {nonce} does not greet: {why}"));
     match read_frame(read).await {
         Ok(Some(FromShim::Hello { version: 0, .. })) => Err(refused("its version is 0".into()).into()),
-        Ok(Some(FromShim::Hello { version, shim })) => Ok((version.min(PROTOCOL_VERSION), shim)),
+        Ok(Some(FromShim::Hello { version, shim })) => Ok((seen(version), shim)),
         Ok(Some(_)) => Err(refused("it began with something else".into()).into()),
         Ok(None) => Err(refused("it closed the connection; is the nonce wrong?".into()).into()),
         Err(why) => Err(refused(why).into()),
     }
 }
 
-fn start(
-    directory: &Path,
-    (version, shim): (u32, ProcessIdentity),
-    read: BufReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
-) -> (ShimConnection, mpsc::Receiver<Notice>) {
+fn start(directory: &Path, nonce: &str, greeted: Greeted) -> (ShimConnection, mpsc::Receiver<Notice>) {
+    let Greeted { version, shim, read, write } = greeted;
     let (outgoing, frames) = mpsc::channel(IN_FLIGHT_MAX);
     let (notices, taken) = mpsc::channel(NOTICES_MAX);
     let (open, opened) = watch::channel(());
@@ -156,7 +212,8 @@ fn start(
     let inner = Inner {
         directory: directory.to_owned(),
         shim,
-        version,
+        version: version.min(PROTOCOL_VERSION),
+        _other: Other::of(nonce, version),
         next: AtomicU64::new(1),
         room: Semaphore::new(IN_FLIGHT_MAX),
         outgoing,

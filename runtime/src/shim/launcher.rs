@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bosun_types::shim::environment::{JSON, LOG_FILTER, LOG_FORMAT};
 use bosun_types::shim::{file, flag};
 use bosun_types::task::{ExitCause, ProcessIdentity};
 use bosun_types::{ContainerId, Error, NamespaceName};
@@ -33,6 +34,16 @@ const ENVIRONMENT: &[&str] = &["PATH", "RUST_BACKTRACE", "BOSUN_FAULTS", "BOSUN_
 pub struct ShimLauncher {
     binary: PathBuf,
     reaper: Arc<Reaper>,
+    log: ShimLog,
+}
+
+/// How shims write their logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShimLog {
+    /// Which lines, in words of `RUST_LOG`; empty: the ordinary ones.
+    pub filter: String,
+    /// JSON instead of text.
+    pub json: bool,
 }
 
 impl ShimLauncher {
@@ -43,7 +54,13 @@ impl ShimLauncher {
             let hint = "bosun-shim belongs beside bosund; or set `shim` in the configuration";
             return Err(Error::not_found(message).with_hint(hint).into());
         }
-        Ok(Self { binary, reaper: Reaper::start()? })
+        Ok(Self { binary, reaper: Reaper::start()?, log: ShimLog::default() })
+    }
+
+    /// The same, with logs of this kind.
+    #[must_use]
+    pub fn with_log(self, log: ShimLog) -> Self {
+        Self { log, ..self }
     }
 
     /// Starts a shim for a task and waits until it listens. A shim that is not ready in time is killed; then nothing
@@ -159,7 +176,7 @@ impl ShimLauncher {
         Ok(Start {
             program: text(self.binary.as_os_str().as_bytes())?,
             arguments: words.iter().map(|word| text(word)).collect::<Result<_>>()?,
-            environment: environment()?,
+            environment: environment(&self.log)?,
             directory: path_text(&absolute)?,
             log: log.into(),
             ready,
@@ -177,13 +194,30 @@ async fn ready(read: OwnedFd) -> Result<bool> {
 }
 
 fn failed(directory: &TaskDirectory, how: &str) -> crate::RuntimeError {
-    let log = directory.shim_log_tail(LOG_TAIL_BYTES);
+    let log = said(&directory.shim_log_tail(LOG_TAIL_BYTES));
     let said = if log.is_empty() { String::new() } else { format!("; it said: {log}") };
     Error::unavailable(format!("the shim of task {} {how}{said}", directory.nonce())).into()
 }
 
-fn environment() -> Result<Vec<CString>> {
+/// The messages of lines that are JSON, other lines as they are.
+fn said(log: &str) -> String {
+    let message = |line: &str| {
+        let parsed: Option<serde_json::Value> = serde_json::from_str(line).ok();
+        let message = parsed.and_then(|line| Some(line.get("fields")?.get("message")?.as_str()?.to_owned()));
+        message.unwrap_or_else(|| line.to_owned())
+    };
+    log.lines().map(message).collect::<Vec<_>>().join("\n")
+}
+
+fn environment(log: &ShimLog) -> Result<Vec<CString>> {
     let mut words = Vec::new();
+    let word = |name: &str, value: &str| text(format!("{name}={value}").as_bytes());
+    if !log.filter.is_empty() {
+        words.push(word(LOG_FILTER, &log.filter)?);
+    }
+    if log.json {
+        words.push(word(LOG_FORMAT, JSON)?);
+    }
     for name in ENVIRONMENT {
         if let Some(value) = std::env::var_os(name) {
             words.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
@@ -198,4 +232,30 @@ fn path_text(path: &Path) -> Result<CString> {
 
 fn text(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::invalid_argument("a shim argument holds a zero byte").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shim_said_is_shown_without_its_json() {
+        let log = r#"{"timestamp":"t","level":"ERROR","fields":{"message":"no room"},"target":"bosun_shim"}
+something else"#;
+        assert_eq!(said(log), "no room\nsomething else");
+        assert_eq!(said(""), "");
+    }
+
+    #[test]
+    fn a_shim_is_told_how_to_log_and_nothing_when_nobody_says() {
+        let of = |log: &ShimLog| {
+            let words = environment(log).expect("good");
+            words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let log = ShimLog { filter: "bosun_shim=debug".to_owned(), json: true };
+        let words = of(&log);
+        assert!(words.contains(&"RUST_LOG=bosun_shim=debug".to_owned()), "{words:?}");
+        assert!(words.contains(&"BOSUN_LOG_FORMAT=json".to_owned()), "{words:?}");
+        assert!(!of(&ShimLog::default()).iter().any(|word| word.contains("LOG")));
+    }
 }

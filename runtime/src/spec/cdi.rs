@@ -43,6 +43,22 @@ struct Edits {
     device_nodes: Vec<DeviceNode>,
     mounts: Vec<CdiMount>,
     hooks: Vec<CdiHook>,
+    #[serde(rename = "additionalGids")]
+    groups: Vec<u32>,
+    /// Of newer specs: a device that lacks what it needs must not be given.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+/// Options in which every CDI device is replaced by what it stands for, and what options have no words for.
+#[derive(Debug)]
+pub struct Expanded {
+    /// The options.
+    pub options: SpecOptions,
+    /// Hooks, each with the moment at which it is called.
+    pub hooks: Vec<(String, Hook)>,
+    /// Supplementary groups of the process.
+    pub groups: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -58,6 +74,8 @@ struct DeviceNode {
 struct CdiMount {
     host_path: String,
     container_path: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
     #[serde(default)]
     options: Vec<String>,
 }
@@ -77,14 +95,14 @@ fn is_cdi(word: &str) -> bool {
     !word.starts_with('/') && word.split_once('=').is_some_and(|(kind, _)| kind.contains('/'))
 }
 
-/// The options with every CDI device replaced by what it stands for, and the hooks.
-pub fn expand(options: &SpecOptions, directories: &[PathBuf]) -> Result<(SpecOptions, Vec<(String, Hook)>)> {
+/// Replaces every CDI device by what it stands for.
+pub fn expand(options: &SpecOptions, directories: &[PathBuf]) -> Result<Expanded> {
     let (wanted, devices): (Vec<String>, Vec<String>) =
         options.devices.iter().cloned().partition(|word| is_cdi(word));
-    let mut expanded = SpecOptions { devices, ..options.clone() };
-    let mut hooks = Vec::new();
+    let options = SpecOptions { devices, ..options.clone() };
+    let mut expanded = Expanded { options, hooks: Vec::new(), groups: Vec::new() };
     if wanted.is_empty() {
-        return Ok((expanded, hooks));
+        return Ok(expanded);
     }
     let known = load(directories)?;
     let mut general: Vec<&str> = Vec::new();
@@ -93,11 +111,11 @@ pub fn expand(options: &SpecOptions, directories: &[PathBuf]) -> Result<(SpecOpt
         // What all devices of a spec need is needed once.
         if !general.contains(&spec.kind.as_str()) {
             general.push(&spec.kind);
-            add(&mut expanded, &mut hooks, &spec.edits)?;
+            add(&mut expanded, &spec.edits, word)?;
         }
-        add(&mut expanded, &mut hooks, &device.edits)?;
+        add(&mut expanded, &device.edits, word)?;
     }
-    Ok((expanded, hooks))
+    Ok(expanded)
 }
 
 fn find<'a>(
@@ -128,7 +146,12 @@ fn shown(directories: &[PathBuf]) -> String {
     directories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
 }
 
-fn add(options: &mut SpecOptions, hooks: &mut Vec<(String, Hook)>, edits: &Edits) -> Result<()> {
+fn add(expanded: &mut Expanded, edits: &Edits, word: &str) -> Result<()> {
+    if let Some(unknown) = edits.unknown.keys().next() {
+        let message = format!("CDI device {word} wants {unknown:?}, which is not supported");
+        return Err(Error::not_implemented(message).into());
+    }
+    let Expanded { options, hooks, groups } = expanded;
     // What the caller says of a variable counts more.
     let own = std::mem::take(&mut options.env);
     options.env = edits.env.iter().cloned().chain(own).collect();
@@ -144,7 +167,7 @@ fn add(options: &mut SpecOptions, hooks: &mut Vec<(String, Hook)>, edits: &Edits
         let defaults = ["rbind".to_owned(), "ro".to_owned()];
         let given = if mount.options.is_empty() { &defaults[..] } else { &mount.options };
         options.mounts.push(Mount {
-            kind: "bind".to_owned(),
+            kind: mount.kind.clone().unwrap_or_else(|| "bind".to_owned()),
             source: mount.host_path.clone(),
             target: mount.container_path.clone(),
             options: given.to_vec(),
@@ -156,7 +179,21 @@ fn add(options: &mut SpecOptions, hooks: &mut Vec<(String, Hook)>, edits: &Edits
         hook.set_timeout(edit.timeout);
         hooks.push((edit.hook_name.clone(), hook));
     }
+    // The container's own group is no further one.
+    groups.extend(edits.groups.iter().filter(|group| **group != 0));
     Ok(())
+}
+
+/// Puts supplementary groups into a spec, beside those that its user has.
+pub fn apply_groups(spec: &mut Spec, added: &[u32]) {
+    let Some(process) = spec.process_mut().as_mut().filter(|_| !added.is_empty()) else { return };
+    let mut user = process.user().clone();
+    let mut groups = user.additional_gids().clone().unwrap_or_default();
+    groups.extend(added);
+    groups.sort_unstable();
+    groups.dedup();
+    user.set_additional_gids(Some(groups));
+    process.set_user(user);
 }
 
 /// Puts hooks into a spec.
@@ -172,6 +209,7 @@ pub fn apply_hooks(spec: &mut Spec, added: Vec<(String, Hook)>) -> Result<()> {
     for (name, list) in by_name {
         let list = Some(list);
         match name.as_str() {
+            "prestart" => hooks.set_prestart(list),
             "createRuntime" => hooks.set_create_runtime(list),
             "createContainer" => hooks.set_create_container(list),
             "startContainer" => hooks.set_start_container(list),
@@ -225,7 +263,7 @@ fn read(path: &Path) -> Result<Option<CdiSpec>> {
 mod tests {
     use super::*;
 
-    const YAML: &str = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ncontainerEdits:\n  env: [\"VENDOR=general\"]\n  hooks:\n  - hookName: createContainer\n    path: /usr/bin/hook\n    args: [hook, update]\ndevices:\n- name: \"0\"\n  containerEdits:\n    deviceNodes:\n    - path: /dev/nvidia0\n- name: all\n  containerEdits:\n    deviceNodes:\n    - path: /dev/nvidia0\n      hostPath: /dev/null\n      permissions: rw\n    mounts:\n    - hostPath: /usr/lib/libcuda.so\n      containerPath: /usr/lib/libcuda.so\n";
+    const YAML: &str = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ncontainerEdits:\n  env: [\"VENDOR=general\"]\n  hooks:\n  - hookName: createContainer\n    path: /usr/bin/hook\n    args: [hook, update]\n  additionalGids: [109, 0]\ndevices:\n- name: \"0\"\n  containerEdits:\n    deviceNodes:\n    - path: /dev/nvidia0\n- name: all\n  containerEdits:\n    deviceNodes:\n    - path: /dev/nvidia0\n      hostPath: /dev/null\n      permissions: rw\n    additionalGids: [44, 109]\n    mounts:\n    - hostPath: /usr/lib/libcuda.so\n      containerPath: /usr/lib/libcuda.so\n";
 
     fn wanting(devices: &[&str]) -> SpecOptions {
         SpecOptions {
@@ -241,9 +279,8 @@ mod tests {
         fs::write(directory.path().join("nvidia.yaml"), YAML).expect("writes");
         fs::write(directory.path().join("notes.txt"), "no spec").expect("writes");
         let directories = [directory.path().to_owned()];
-        let (options, hooks) =
-            expand(&wanting(&["/dev/fuse", "nvidia.com/gpu=0", "nvidia.com/gpu=all"]), &directories)
-                .expect("known");
+        let wanted = wanting(&["/dev/fuse", "nvidia.com/gpu=0", "nvidia.com/gpu=all"]);
+        let Expanded { options, hooks, groups } = expand(&wanted, &directories).expect("known");
         assert_eq!(
             options.devices,
             ["/dev/fuse", "/dev/nvidia0:/dev/nvidia0:rwm", "/dev/null:/dev/nvidia0:rw"]
@@ -255,6 +292,9 @@ mod tests {
         );
         assert_eq!(hooks.len(), 1, "what all devices need comes once");
         let mut spec = Spec::default();
+        apply_groups(&mut spec, &groups);
+        let user = spec.process().as_ref().expect("there is one").user();
+        assert_eq!(user.additional_gids().as_deref(), Some(&[44, 109][..]), "each once, without root's");
         apply_hooks(&mut spec, hooks).expect("known");
         let made = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref()).expect("hooks");
         assert_eq!(made[0].path(), Path::new("/usr/bin/hook"));
@@ -271,12 +311,16 @@ mod tests {
         fs::write(first.path().join("a.json"), json("/dev/one")).expect("writes");
         fs::write(second.path().join("a.json"), json("/dev/two")).expect("writes");
         let directories = [first.path().to_owned(), second.path().to_owned()];
-        let (options, _) = expand(&wanting(&["a.com/x=d"]), &directories).expect("known");
+        let options = expand(&wanting(&["a.com/x=d"]), &directories).expect("known").options;
         assert_eq!(options.devices, ["/dev/two:/dev/two:rwm"]);
         let unknown =
             bosun_types::Error::from(expand(&wanting(&["a.com/x=e"]), &directories).expect_err("unknown"));
         assert_eq!(unknown.class, bosun_types::ErrorClass::NotFound);
         assert!(unknown.hint.is_some_and(|hint| hint.contains("a.com/x=d")));
+        let newer = json("/dev/two").replace("\"d\"", "\"n\"").replace("deviceNodes", "netDevices");
+        fs::write(second.path().join("n.json"), newer).expect("writes");
+        let error = expand(&wanting(&["a.com/x=n"]), &directories).expect_err("an edit of a newer spec");
+        assert_eq!(bosun_types::Error::from(error).class, bosun_types::ErrorClass::NotImplemented);
         fs::write(second.path().join("b.json"), "{").expect("writes");
         expand(&wanting(&["a.com/x=d"]), &directories).expect_err("a spec that cannot be read");
         expand(&wanting(&["/dev/null"]), &directories).expect("nobody asks the specs");

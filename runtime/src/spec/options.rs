@@ -1,5 +1,6 @@
 //! The image's config and the caller's options on top of the defaults (SPC-9 to SPC-12).
 
+use std::ops::RangeInclusive;
 use std::path::{Component, Path};
 
 use bosun_types::Error;
@@ -21,6 +22,10 @@ const HOSTNAME_BYTES_MAX: usize = 64;
 const CPU_PERIOD_MICROS: u64 = 100_000;
 /// Smallest quota the kernel takes, in microseconds.
 const CPU_QUOTA_MICROS_MIN: i64 = 1_000;
+/// Periods the kernel takes, in microseconds.
+const CPU_PERIODS_MICROS: RangeInclusive<u64> = 1_000..=1_000_000;
+/// Weights the kernel takes.
+const CPU_SHARES: RangeInclusive<u64> = 2..=262_144;
 /// Smallest useful memory limit in bytes: below it no process starts.
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// In the place of a namespace's path: the one that the daemon is in (SPC-11).
@@ -218,6 +223,20 @@ pub fn limits(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
         cpu.set_quota(Some(quota)).set_period(Some(CPU_PERIOD_MICROS));
         resources.set_cpu(Some(cpu));
     }
+    if let Some(cpu) = exact_cpu(options)? {
+        resources.set_cpu(Some(cpu));
+    }
+    if let Some(shares) = options.cpu_shares {
+        if !CPU_SHARES.contains(&shares) {
+            let message = format!("processor weight {shares} is out of range");
+            return Err(Error::invalid_argument(message)
+                .with_hint("use 2 to 262144; 1024 is ordinary")
+                .into());
+        }
+        let mut cpu = resources.cpu().clone().unwrap_or_default();
+        cpu.set_shares(Some(shares));
+        resources.set_cpu(Some(cpu));
+    }
     if let Some(count) = options.pids_max {
         let limit = i64::try_from(count)
             .ok()
@@ -228,6 +247,48 @@ pub fn limits(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
         resources.set_pids(Some(pids));
     }
     linux.set_resources(Some(resources));
+    Ok(())
+}
+
+/// Quota and period as the caller says them, within what the kernel takes.
+fn exact_cpu(options: &SpecOptions) -> Result<Option<LinuxCpu>, Error> {
+    let (quota, period) = (options.cpu_quota_micros, options.cpu_period_micros);
+    if quota.is_none() && period.is_none() {
+        return Ok(None);
+    }
+    if options.cpu_millis.is_some() {
+        return Err(Error::invalid_argument("processors are limited both by their number and by a quota"));
+    }
+    let period = period.unwrap_or(CPU_PERIOD_MICROS);
+    if !CPU_PERIODS_MICROS.contains(&period) {
+        let message = format!("the scheduler's period of {period} microseconds is out of range");
+        return Err(Error::invalid_argument(message).with_hint("use 1000 to 1000000"));
+    }
+    let quota = quota.map(i64::try_from).transpose().ok().flatten().filter(|it| *it >= CPU_QUOTA_MICROS_MIN);
+    if quota.is_none() && options.cpu_quota_micros.is_some() {
+        return Err(Error::invalid_argument("the processor quota is out of range")
+            .with_hint(format!("use {CPU_QUOTA_MICROS_MIN} microseconds or more")));
+    }
+    let mut cpu = LinuxCpu::default();
+    cpu.set_quota(quota).set_period(Some(period));
+    Ok(Some(cpu))
+}
+
+/// Annotations of the caller's, beside the defaults.
+pub fn annotations(spec: &mut Spec, options: &SpecOptions) -> Result<()> {
+    if options.annotations.is_empty() {
+        return Ok(());
+    }
+    let mut all = spec.annotations().clone().unwrap_or_default();
+    for (key, value) in &options.annotations {
+        if key.is_empty() {
+            return Err(Error::invalid_argument("an annotation's key is empty").into());
+        }
+        check_text("annotation", key)?;
+        check_text("annotation", value)?;
+        all.insert(key.clone(), value.clone());
+    }
+    spec.set_annotations(Some(all));
     Ok(())
 }
 

@@ -123,7 +123,9 @@ impl Place {
     fn wanted_names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::from([IMAGE.to_owned(), "app:built".to_owned()]);
         for page in of_commands().iter().chain(&of_documents()) {
-            for example in page.examples.iter().filter(|it| !it.contains("bosun commit")) {
+            for example in
+                page.examples.iter().filter(|it| !it.contains("bosun commit") && !it.contains("images tag"))
+            {
                 let worded = self.hosts(example);
                 let is_name = |word: &&str| {
                     let (path, tag) = word.rsplit_once(':').unwrap_or((*word, ""));

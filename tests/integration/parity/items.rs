@@ -135,6 +135,7 @@ values! {
     Container::stop,
     Container::task,
     Container::update,
+    Containers::build_spec,
     Containers::create,
     Containers::load,
     Content::abort,

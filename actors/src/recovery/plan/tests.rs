@@ -39,7 +39,7 @@ fn checkpoint(nonce: &str, recorded: bool) -> Intent {
 }
 
 /// Every kind of intent, about task `nonce` or directory `directory`.
-fn intents(nonce: &str, directory: u64) -> [Intent; 15] {
+fn intents(nonce: &str, directory: u64) -> [Intent; 16] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
     let reference = "registry.example/a:1".parse::<Reference>().expect("valid");
     let push = PushRequest { reference: reference.clone(), image: None, platform: None, plain_http: false };
@@ -76,6 +76,7 @@ fn intents(nonce: &str, directory: u64) -> [Intent; 15] {
         Intent::FetchObject { transfer: 3, request: object.clone(), lease: None },
         Intent::PushObject { transfer: 4, request: object },
         checkpoint(&nonce, false),
+        Intent::HoldTask { container: container(), nonce: nonce.clone(), frozen: false },
     ]
 }
 

@@ -1,10 +1,11 @@
-//! The actor's part in a checkpoint: it says whether one may begin, logs the intent, and freezes and thaws for it and for nobody else.
+//! The actor's part in a checkpoint and in holding a task frozen: it says whether one may begin, logs the intent, and freezes and thaws for it and
+//! for nobody else.
 
 use bosun_storage::batch::Batch;
 use bosun_types::operation::{Intent, OperationRecord, OperationStatus};
 use bosun_types::shim::Request;
 use bosun_types::task::TaskRecord;
-use bosun_types::{Error, OperationId, Result};
+use bosun_types::{Error, ErrorClass, OperationId, Result};
 use ractor::{ActorRef, RpcReplyPort};
 
 use super::super::TaskMessage;
@@ -14,11 +15,11 @@ use super::TaskData;
 use crate::core::{Shared, worker};
 use crate::{images, operation};
 
-/// The checkpoint under way that an earlier actor of this task began.
+/// The checkpoint or hold under way that an earlier actor of this task began.
 pub(super) fn under_way(core: &Shared, task: &TaskRecord) -> Result<Option<OperationId>> {
     let open: Vec<OperationRecord> = core.store.scan(&bosun_storage::key::Key::all())?;
     let ours = |it: &&OperationRecord| {
-        matches!(&it.intent, Intent::Checkpoint { nonce, .. } if *nonce == task.nonce)
+        matches!(&it.intent, Intent::Checkpoint { nonce, .. } | Intent::HoldTask { nonce, .. } if *nonce == task.nonce)
             && !matches!(it.status, OperationStatus::Parked { .. })
     };
     Ok(open.iter().find(ours).map(|it| it.id))
@@ -45,6 +46,24 @@ impl TaskData {
             exit: begin.exit,
             recorded: false,
         };
+        self.open(intent).await
+    }
+
+    pub(super) async fn begin_hold(&mut self) -> Result<Option<OperationRecord>> {
+        self.refuse_in_checkpoint("freeze")?;
+        let frozen = match self.check(None, &Input::Hold, "freeze") {
+            Ok(phase) => phase == Phase::Paused,
+            // One that has not begun, or has ended, changes nothing.
+            Err(error) if matches!(error.class, ErrorClass::FailedPrecondition | ErrorClass::NotFound) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let (container, nonce) = (self.record.container.clone(), self.record.nonce.clone());
+        self.open(Intent::HoldTask { container, nonce, frozen }).await.map(Some)
+    }
+
+    async fn open(&mut self, intent: Intent) -> Result<OperationRecord> {
         let operation = operation::record(&self.core, &self.record.namespace, intent);
         let mut batch = Batch::new();
         batch.open_operation(&operation);
@@ -53,7 +72,7 @@ impl TaskData {
         Ok(operation)
     }
 
-    /// Freezes or thaws for the checkpoint `id`. Unlike for others it may be so already.
+    /// Freezes or thaws for the checkpoint or hold `id`. Unlike for others it may be so already.
     pub(super) fn hold(
         &mut self,
         myself: &ActorRef<TaskMessage>,
@@ -62,9 +81,9 @@ impl TaskData {
         reply: RpcReplyPort<Result<()>>,
     ) {
         if self.checkpoint.is_some_and(|it| it != id) {
-            return drop(reply.send(Err(Error::internal("another checkpoint is being made"))));
+            return drop(reply.send(Err(Error::internal("it is held by somebody else"))));
         }
-        let allowed = self.check(None, &Input::Hold, "checkpoint");
+        let allowed = self.check(None, &Input::Hold, if freeze { "freeze" } else { "thaw" });
         let shim = match allowed.and_then(|_| self.shim()) {
             Ok(shim) => shim,
             Err(error) => return drop(reply.send(Err(error))),
@@ -88,7 +107,7 @@ impl TaskData {
         match self.checkpoint {
             None => Ok(()),
             Some(_) => Err(Error::failed_precondition(format!(
-                "{}: cannot {verb} it while a checkpoint of it is made",
+                "{}: cannot {verb} it while a checkpoint is made or its files are committed",
                 self.what(None)
             ))
             .with_hint("wait until that is done")),

@@ -1,6 +1,6 @@
 //! What there is on the host, read from the kernel's files. A fact that cannot be read is absent, and judged as such.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +10,8 @@ use bosun_client::{Client, ConnectOptions};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::statfs;
 use nix::sys::statvfs::statvfs;
+
+use super::probes;
 
 /// Where bosund keeps what survives a reboot, unless the daemon or a flag says otherwise.
 const ROOT: &str = "/var/lib/bosun";
@@ -43,6 +45,8 @@ pub struct Facts {
     pub user_namespaces_max: Option<u64>,
     /// First line of `criu --version`.
     pub criu: Option<String>,
+    /// What was tried, and why what did not work did not; what is not in it could not be tried.
+    pub tried: Tried,
     /// Where bosun-shim was found.
     pub shim: Option<PathBuf>,
     /// The root directory, or the nearest directory above it that exists.
@@ -78,6 +82,9 @@ pub struct Facts {
     /// When the newest of the database's files was written, by the clock of then.
     pub newest_write: Option<u64>,
 }
+
+/// What was tried: `None`, it works; else why not.
+pub type Tried = BTreeMap<String, Option<String>>;
 
 /// One shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +140,7 @@ impl Facts {
             selinux: read("/sys/fs/selinux/enforce").is_some(),
             user_namespaces_max: number("/proc/sys/user/max_user_namespaces"),
             criu: criu(),
+            tried: probes::all(&root),
             shim: shim(),
             root_type: statfs(&root).ok().map(|stat| type_name(stat.filesystem_type().0)),
             space: statvfs(&root).ok().map(|stat| {
@@ -172,7 +180,7 @@ async fn ask_daemon(address: &Path) -> (Result<DaemonFacts, String>, Option<(Pat
         Ok::<_, bosun_types::Error>((version, status))
     };
     match asked.await {
-        Err(error) => (Err(error.to_string()), None),
+        Err(error) => (Err(error.message), None),
         Ok((version, status)) => {
             let facts = DaemonFacts {
                 version: version.version,
@@ -222,13 +230,17 @@ fn criu() -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
 }
 
-/// Beside this program, as bosund looks beside itself, or on the path.
 fn shim() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("bosun-shim")));
-    beside.filter(|path| path.is_file()).or_else(|| on_path("bosun-shim"))
+    installed("bosun-shim")
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// Beside this program, as bosund looks beside itself, or on the path.
+pub(super) fn installed(program: &str) -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(program)));
+    beside.filter(|path| path.is_file()).or_else(|| on_path(program))
+}
+
+pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).map(|directory| directory.join(program)).find(|path| path.is_file())
 }

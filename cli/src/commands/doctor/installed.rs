@@ -1,9 +1,9 @@
-//! Findings about what is installed and left on the host: directories, runtimes, further file systems, shims. Pure.
+//! Findings about what is installed and left on the host: directories, runtimes, shims. Pure.
 
 use bosun_types::shim::PROTOCOL_VERSION;
 
 use super::facts::Facts;
-use super::judge::{bad, good, version};
+use super::judge::{bad, good};
 use super::{Finding, Level};
 
 /// Directories of the daemon: others get no further than to the socket.
@@ -39,37 +39,6 @@ pub fn runtimes(facts: &Facts) -> Finding {
     match others.is_empty() {
         true => good("runtimes", "bosun (embedded); no runc, crun or youki on the path for --runtime"),
         false => good("runtimes", format!("bosun (embedded), {}", others.join(", "))),
-    }
-}
-
-/// What a few people need.
-pub fn further_file_systems(facts: &Facts) -> Finding {
-    let missing: Vec<&str> =
-        ["btrfs", "fuse"].into_iter().filter(|name| !facts.file_systems.contains(*name)).collect();
-    match missing.as_slice() {
-        [] => good("filesystems", "btrfs, fuse"),
-        // Modules are loaded when they are asked for: this is no lack by itself.
-        missing => good(
-            "filesystems",
-            format!(
-                "not loaded: {}; needed by --snapshotter btrfs, and by containers given /dev/fuse",
-                missing.join(", ")
-            ),
-        ),
-    }
-}
-
-/// How the end of a process is known when its shim died.
-pub fn exit_info(facts: &Facts) -> Finding {
-    match version(&facts.kernel) {
-        Some(kernel) if kernel >= (6, 15) => good("exit info", "the kernel tells exits by pidfd"),
-        _ => bad(
-            Level::Note,
-            "exit info",
-            format!("{} does not tell exits by pidfd (6.15)", facts.kernel),
-            "the exit code of a process whose shim was killed may be unknown",
-            "nothing, unless that matters: use a kernel from 6.15 on",
-        ),
     }
 }
 
@@ -122,14 +91,11 @@ mod tests {
             (directories, Level::Failure, Facts { root_mode: Some(0o755), ..host() }),
             (directories, Level::Failure, Facts { state_mode: Some(0o755), ..host() }),
             (directories, Level::Warning, Facts { state_mode: Some(0o700), ..host() }),
-            (exit_info, Level::Ok, host()),
-            (exit_info, Level::Note, Facts { kernel: "6.14.9".to_owned(), ..host() }),
             (shims, Level::Ok, Facts { shims: shim(PROTOCOL_VERSION, false), ..host() }),
             (shims, Level::Note, Facts { shims: shim(PROTOCOL_VERSION, true), ..host() }),
             (shims, Level::Warning, Facts { shims: shim(PROTOCOL_VERSION - 1, true), ..host() }),
             (shims, Level::Warning, Facts { shims: shim(PROTOCOL_VERSION + 1, false), ..host() }),
             (runtimes, Level::Ok, host()),
-            (further_file_systems, Level::Ok, host()),
         ];
         for (judge, level, facts) in cases {
             let finding = judge(&facts);

@@ -3,7 +3,7 @@
 use bosun_client::Version;
 
 use super::facts::Facts;
-use super::{Finding, Level, installed};
+use super::{Finding, Level, installed, tried};
 use crate::output;
 
 /// Below this the daemon gives up its reserve and refuses new things soon, in bytes.
@@ -21,25 +21,26 @@ type Judge = fn(&Facts) -> Finding;
 
 /// Everything, in the order of its weight.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    const JUDGES: [Judge; 22] = [
+    const JUDGES: [Judge; 23] = [
         user,
         kernel,
         cgroup,
-        controllers,
-        overlayfs,
-        installed::further_file_systems,
+        tried::controllers,
+        tried::overlayfs,
+        tried::further_file_systems,
         root,
         installed::directories,
         space,
         shim,
         installed::shims,
         installed::runtimes,
-        installed::exit_info,
+        tried::exit_info,
+        tried::birth,
         seccomp,
-        mac,
-        user_namespaces,
-        idmap,
-        criu,
+        tried::mac,
+        tried::user_namespaces,
+        tried::idmap,
+        tried::criu,
         limits,
         socket,
         daemon,
@@ -117,35 +118,6 @@ fn cgroup(facts: &Facts) -> Finding {
             "not mounted at /sys/fs/cgroup",
             "containers cannot be limited, frozen or counted",
             "mount it: mount -t cgroup2 none /sys/fs/cgroup",
-        ),
-    }
-}
-
-fn controllers(facts: &Facts) -> Finding {
-    let wanted = ["cpu", "memory", "pids"];
-    let missing: Vec<&str> = wanted.into_iter().filter(|name| !facts.controllers.contains(*name)).collect();
-    let there: Vec<&str> = facts.controllers.iter().map(String::as_str).collect();
-    if missing.is_empty() {
-        return good("controllers", there.join(" "));
-    }
-    bad(
-        Level::Warning,
-        "controllers",
-        format!("there is: {}", there.join(" ")),
-        &format!("no {}: --cpus, --memory or --pids-limit of these have no effect", missing.join(", ")),
-        "enable them at boot (cgroup_enable=memory), or delegate them to this part of the tree",
-    )
-}
-
-fn overlayfs(facts: &Facts) -> Finding {
-    match facts.file_systems.contains("overlay") {
-        true => good("overlayfs", "in the kernel"),
-        false => bad(
-            Level::Warning,
-            "overlayfs",
-            "not in /proc/filesystems",
-            "the default snapshotter cannot mount; the module may still be loaded when it is asked for",
-            "modprobe overlay, or use --snapshotter native",
         ),
     }
 }
@@ -237,75 +209,6 @@ fn seccomp(facts: &Facts) -> Finding {
             "the kernel has no seccomp filters",
             "containers would run without their system call filter: they are refused, except with --seccomp unconfined or --privileged",
             "use a kernel with CONFIG_SECCOMP_FILTER",
-        ),
-    }
-}
-
-fn mac(facts: &Facts) -> Finding {
-    match (facts.apparmor, facts.selinux) {
-        (true, _) => good("lsm", "AppArmor"),
-        (_, true) => good("lsm", "SELinux"),
-        _ => bad(
-            Level::Warning,
-            "lsm",
-            "neither AppArmor nor SELinux",
-            "AppArmor profiles and SELinux labels of containers are refused; capabilities, masks and seccomp hold",
-            "nothing, unless you want that further wall",
-        ),
-    }
-}
-
-fn user_namespaces(facts: &Facts) -> Finding {
-    match facts.user_namespaces_max {
-        Some(0) => bad(
-            Level::Warning,
-            "userns",
-            "user.max_user_namespaces is 0",
-            "containers cannot have user namespaces",
-            "sysctl user.max_user_namespaces=15000",
-        ),
-        Some(most) => good("userns", format!("up to {most}")),
-        None => bad(
-            Level::Warning,
-            "userns",
-            "the kernel has none",
-            "containers cannot have user namespaces",
-            "use a kernel with CONFIG_USER_NS",
-        ),
-    }
-}
-
-fn idmap(facts: &Facts) -> Finding {
-    let kernel = version(&facts.kernel) >= Some((5, 12));
-    let overlay = version(&facts.kernel) >= Some((5, 19));
-    match (kernel, overlay) {
-        (true, true) => good("idmap", "idmapped mounts, with overlayfs on top"),
-        (true, false) => bad(
-            Level::Warning,
-            "idmap",
-            "idmapped mounts, but not below overlayfs (5.19)",
-            "layers are copied once for each range of ids of user namespaces",
-            "use a kernel from 5.19 on",
-        ),
-        _ => bad(
-            Level::Warning,
-            "idmap",
-            "none",
-            "layers are copied once for each range of ids of user namespaces",
-            "use a kernel from 5.12 on",
-        ),
-    }
-}
-
-fn criu(facts: &Facts) -> Finding {
-    match &facts.criu {
-        Some(version) => good("criu", version),
-        None => bad(
-            Level::Warning,
-            "criu",
-            "not on the path",
-            "containers cannot be checkpointed and restored",
-            "install Debian's criu, if you want that",
         ),
     }
 }

@@ -23,7 +23,7 @@ pub fn mounts(context: &Context, mounts: &[Mount], target: &str) -> anyhow::Resu
 }
 
 /// MNT-3: a read-only bind takes a second call. Maps of users are nothing that mount(8) can say of an overlay's layers.
-fn commands(mount: &Mount, target: &str) -> Vec<String> {
+pub fn commands(mount: &Mount, target: &str) -> Vec<String> {
     let (maps, words): (Vec<&String>, Vec<&String>) =
         mount.options.iter().partition(|word| is_map_word(word));
     let join = |words: &[&String]| words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(",");

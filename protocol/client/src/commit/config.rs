@@ -144,6 +144,7 @@ mod tests {
     fn a_layer_is_named_in_the_config_and_its_history() {
         let digest = Digest::from_bytes([7; 32]);
         let request = CommitRequest {
+            pause: false,
             image: "r.local/a:1".parse().expect("good"),
             replace: false,
             author: "me".to_owned(),

@@ -35,7 +35,7 @@ async fn work_goes_on_when_its_caller_leaves() {
             let (go, gone) = tokio::sync::oneshot::channel::<()>();
             let done = Rc::new(Cell::new(false));
             let mark = Rc::clone(&done);
-            let call = connection.call("daemon.status", "", async move {
+            let call = connection.call(7, "daemon.status", "", async move {
                 let _ = gone.await;
                 mark.set(true);
                 Ok(())
