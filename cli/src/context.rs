@@ -47,7 +47,7 @@ impl Context {
         };
         let fifo_directory = fifo_directory(&options.address);
         let is_default = options.address.as_os_str() == DEFAULT_ADDRESS;
-        let client = Client::connect(options).await?;
+        let client = Client::connect_here(options).await?;
         let lease = arguments.lease.as_deref().map(LeaseId::new).transpose()?;
         let namespace_name = match asked {
             Some(asked) => asked,

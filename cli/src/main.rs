@@ -4,6 +4,7 @@
 //! it); 2 wrong usage; 126 and 127 from `run`: the command in the container cannot be started, is not found; otherwise
 //! what the container said.
 
+mod accounts;
 mod arguments;
 mod commands;
 mod completion;
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
             return ExitCode::from(failure);
         }
     };
-    let result = runtime.block_on(commands::dispatch(arguments));
+    // The client's connection lives on this thread too.
+    let result = tokio::task::LocalSet::new().block_on(&runtime, commands::dispatch(arguments));
     // A blocked read of the terminal must not keep us.
     runtime.shutdown_background();
     match result {

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod clean_up;
 pub mod error;
 pub mod filter;
+pub mod heap;
 pub mod held;
 pub mod log;
 pub mod mount;

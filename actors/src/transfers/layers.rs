@@ -29,8 +29,8 @@ use crate::snapshots;
 
 /// Layers of one transfer at a time.
 const AT_ONCE: usize = 4;
-/// Chunks between the socket and the unpacker.
-const CHUNKS_WAITING: usize = 8;
+/// Chunks between the socket and the unpacker. They are as large as the HTTP client likes, up to 400 KiB; what else is on its way waits in the socket.
+const CHUNKS_WAITING: usize = 2;
 /// Tries of one layer when the connection is cut.
 const TRIES_MAX: u32 = 5;
 const RETRY: Duration = Duration::from_millis(200);

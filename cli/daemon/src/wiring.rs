@@ -44,6 +44,7 @@ pub fn crash_points() -> Vec<String> {
 /// What concerns the whole process, before any thread starts.
 pub fn prepare_process(config: &Config) -> anyhow::Result<()> {
     umask(Mode::from_bits_truncate(0o077));
+    bosun_runtime::heap::share();
     // Every shim's connection, every blob and layer in flight is a descriptor.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, bail};
 use bosun_types::access::{Access, SocketRecord};
 use bosun_types::{NamespaceName, SocketId, Timestamp};
-use nix::unistd::{Gid, Group, Uid, User};
 
+use crate::accounts::{self, User};
 use crate::arguments::SocketCommand;
 use crate::context::Context;
 use crate::output;
@@ -63,7 +63,7 @@ fn owner_of(text: &str) -> anyhow::Result<(u32, u32)> {
         Some(group) => match group.parse() {
             Ok(number) => number,
             Err(_) => {
-                Group::from_name(group)?.with_context(|| format!("group {group:?} is unknown"))?.gid.as_raw()
+                accounts::group_number(group)?.with_context(|| format!("group {group:?} is unknown"))?
             }
         },
     };
@@ -73,20 +73,20 @@ fn owner_of(text: &str) -> anyhow::Result<(u32, u32)> {
 /// A user's number and group, by name or number; a number that nobody has is its own group.
 pub fn user_of(text: &str) -> anyhow::Result<(u32, u32)> {
     if let Ok(number) = text.parse::<u32>() {
-        let group = User::from_uid(Uid::from_raw(number))?.map_or(number, |user| user.gid.as_raw());
+        let group = User::numbered(number)?.map_or(number, |user| user.gid);
         return Ok((number, group));
     }
-    let user = User::from_name(text)?.with_context(|| format!("user {text:?} is unknown"))?;
-    Ok((user.uid.as_raw(), user.gid.as_raw()))
+    let user = User::named(text)?.with_context(|| format!("user {text:?} is unknown"))?;
+    Ok((user.uid, user.gid))
 }
 
 /// A user's name, or its number.
 pub fn user_name(uid: u32) -> String {
-    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    User::numbered(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 fn group_name(gid: u32) -> String {
-    Group::from_gid(Gid::from_raw(gid)).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name)
+    accounts::group_name(gid).ok().flatten().unwrap_or_else(|| gid.to_string())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! their databases, both get the same image. Nothing is asserted: a figure that falls short is printed as it is.
 
 mod contestants;
+mod disk;
 mod garbage;
 mod live;
 mod measure;

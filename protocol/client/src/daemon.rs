@@ -100,6 +100,22 @@ impl Client {
         Ok(Self { driver, default_namespace })
     }
 
+    /// As [`Self::connect`] without a thread of its own: what the client does runs in the caller's [`LocalSet`](tokio::task::LocalSet). For programs of one thread that
+    /// end soon, as a command line: they need not start another one, nor wake it for each call. The client can still be sent elsewhere; it stands still while
+    /// that `LocalSet` does not run, so nothing on its thread may block on it.
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet`.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_here(options: ConnectOptions) -> Result<Self> {
+        let default_namespace = options.namespace.clone();
+        let driver = Driver::start_here(options);
+        driver.wait(|_session| async { Ok(()) }).await?;
+        Ok(Self { driver, default_namespace })
+    }
+
     /// A client over a connection that is there already: one end of a pair in memory whose other end serves the protocol, a stream through `ssh`. When it
     /// ends the client does too: [`Self::reconnect`] and every later call answer FailedPrecondition. The options' address is not used.
     ///

@@ -1,4 +1,5 @@
-//! The private thread: it holds the connection and runs calls as local futures; everybody else sends it jobs.
+//! The private thread: it holds the connection and runs calls as local futures; everybody else sends it jobs. A program that has one thread and nothing
+//! that blocks it can lend it instead.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -50,9 +51,17 @@ impl Driver {
         Self::start_with(Source::Given(RefCell::new(Some(stream))), options)
     }
 
+    /// The same without a thread of its own: what it does runs in the caller's `LocalSet`.
+    pub(crate) fn start_here(options: ConnectOptions) -> Self {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let driver = Self::sending(jobs, &options);
+        tokio::task::spawn_local(attend(receiver, Source::Address, options));
+        driver
+    }
+
     fn start_with(source: Source, options: ConnectOptions) -> Result<Self> {
         let (jobs, receiver) = mpsc::unbounded_channel();
-        let (call_deadline, reconnect_deadline) = (options.call_deadline, options.reconnect_deadline);
+        let driver = Self::sending(jobs, &options);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -61,8 +70,13 @@ impl Driver {
             .name("bosun-client".to_owned())
             .spawn(move || serve(&runtime, receiver, source, options))
             .map_err(|error| Error::resource_exhausted(format!("cannot start a client's thread: {error}")))?;
+        Ok(driver)
+    }
+
+    fn sending(jobs: mpsc::UnboundedSender<Job>, options: &ConnectOptions) -> Self {
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-        Ok(Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, reconnect_deadline }) })
+        let (call_deadline, reconnect_deadline) = (options.call_deadline, options.reconnect_deadline);
+        Self { shared: Arc::new(Shared { jobs, in_flight, call_deadline, reconnect_deadline }) }
     }
 
     /// Runs one call that looks, or that is the same when repeated, under the deadline, at most so many at once: again when the connection is lost, until the
@@ -288,30 +302,32 @@ async fn within<T>(
     })
 }
 
-/// The thread's body: takes jobs until the last [`Driver`] is gone.
+/// The thread's body.
 fn serve(
     runtime: &tokio::runtime::Runtime,
-    mut receiver: mpsc::UnboundedReceiver<Job>,
+    receiver: mpsc::UnboundedReceiver<Job>,
     source: Source,
     options: ConnectOptions,
 ) {
-    let local = tokio::task::LocalSet::new();
-    local.block_on(runtime, async move {
-        let connector = Rc::new(Connector {
-            source,
-            options,
-            session: RefCell::new(None),
-            was_connected: Cell::new(false),
-            connecting: tokio::sync::Mutex::new(()),
-        });
-        while let Some(job) = receiver.recv().await {
-            tokio::task::spawn_local(job(Rc::clone(&connector)));
-        }
-        let session = connector.session.borrow_mut().take();
-        if let Some(session) = session {
-            session.close().await;
-        }
+    tokio::task::LocalSet::new().block_on(runtime, attend(receiver, source, options));
+}
+
+/// Takes jobs until the last [`Driver`] is gone.
+async fn attend(mut receiver: mpsc::UnboundedReceiver<Job>, source: Source, options: ConnectOptions) {
+    let connector = Rc::new(Connector {
+        source,
+        options,
+        session: RefCell::new(None),
+        was_connected: Cell::new(false),
+        connecting: tokio::sync::Mutex::new(()),
     });
+    while let Some(job) = receiver.recv().await {
+        tokio::task::spawn_local(job(Rc::clone(&connector)));
+    }
+    let session = connector.session.borrow_mut().take();
+    if let Some(session) = session {
+        session.close().await;
+    }
 }
 
 /// Any connection.

@@ -22,8 +22,8 @@ use crate::compression::{CompressionLimits, Decompressor};
 use crate::content::Ingest;
 
 /// Size of an uncompressed chunk, in bytes.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks between the threads: 2 MiB in flight for each layer.
+const CHUNK_BYTES: usize = 128 << 10;
+/// Chunks between the threads: 1 MiB in flight for each layer.
 const CHUNKS_MAX: usize = 8;
 
 /// Digest and number of all uncompressed bytes; `None` when the other side wanted no more.

@@ -1,5 +1,5 @@
-//! Cold pull and unpack of large images from a loopback registry: each time a fresh daemon with an empty root, so that nothing is there. The clock stops when the
-//! bytes are durable: after the command the root's file system is synced, for both, since containerd does not sync what it unpacks.
+//! Cold pull and unpack of large images from a loopback registry: each time a fresh daemon on a new file system, so that nothing is there. The clock stops when
+//! the bytes are durable: after the command the root's file system is synced, for both, since containerd does not sync what it unpacks.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::contestants::{Name, peak_kilobytes, start_containerd_at};
+use super::disk::Disk;
 use super::measure::{Figure, Samples};
 use crate::build::Binaries;
 use crate::run;
@@ -96,11 +97,11 @@ impl Shop<'_> {
 
     /// One cold pull: milliseconds, and the daemon's largest resident kilobytes.
     fn cold(&self, name: Name, image: &str, at_once: usize) -> anyhow::Result<(f64, u64)> {
-        let root = self.world.root("fresh");
-        std::fs::create_dir_all(&root)?;
+        let (root, state) = (self.world.root("bosun"), self.world.state("bosun"));
+        let disk = Disk::mount(&root)?;
         let (server, pull) = match name {
             Name::Bosun => self.bosund(image)?,
-            _ => self.containerd(&root, image)?,
+            _ => self.containerd(&root, &state, image)?,
         };
         run::check(&mut Command::new("sync"))?;
         let begin = Instant::now();
@@ -114,14 +115,8 @@ impl Shop<'_> {
         let elapsed = begin.elapsed().as_secs_f64() * 1e3;
         let peak = peak_kilobytes(server.pid())?;
         drop(server);
-        for directory in
-            [&root, &self.world.root("bosun"), &self.world.state("bosun"), &self.world.state("fresh")]
-        {
-            if directory.exists() {
-                std::fs::remove_dir_all(directory)
-                    .with_context(|| format!("cannot remove {}", directory.display()))?;
-            }
-        }
+        drop(disk);
+        std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
         Ok((elapsed, peak))
     }
 
@@ -137,9 +132,8 @@ impl Shop<'_> {
         Ok((server, Box::new(pull)))
     }
 
-    fn containerd(&self, root: &Path, image: &str) -> anyhow::Result<(Server, Pull<'_>)> {
-        let state = self.world.state("fresh");
-        let server = start_containerd_at(&self.world.directory, root, &state)?;
+    fn containerd(&self, root: &Path, state: &Path, image: &str) -> anyhow::Result<(Server, Pull<'_>)> {
+        let server = start_containerd_at(&self.world.directory, root, state)?;
         let (socket, reference) = (state.join("containerd.sock"), self.reference(image));
         await_containerd(&socket)?;
         let pull = move || {
