@@ -25,7 +25,7 @@ use crate::leases;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::transfers::source;
-use crate::writer::write;
+use crate::writer::{revise, write};
 
 /// The writer.
 pub(crate) const WRITER: Name = Name::Service("content");
@@ -70,7 +70,7 @@ impl ContentHandle {
         paths: Vec<String>,
     ) -> Result<ContentRecord> {
         let (namespace, digest) = (self.namespace.clone(), *digest);
-        write(&self.core, &WRITER, DEADLINE, move |core| async move {
+        revise(&self.core, &WRITER, key::content(&namespace, &digest), DEADLINE, move |core| async move {
             let mut record = get(&core, &namespace, &digest)?;
             Mask::parse("content", &paths, &[])?.labels(&mut record.labels, &given);
             labels::validate(&record.labels)?;

@@ -6,41 +6,41 @@
 //! ```
 //!
 //! Not an actor: each runs as a worker of its own, to its end, whether its client stays or not; rows go through the writers of content and of
-//! snapshots. A crash finds the intent and takes it back: the ingest goes (unless its ref is the caller's), the directory goes. A diff is listed
-//! among the transfers, where it can be followed and cancelled.
+//! snapshots. A crash finds the intent and takes it back: the ingest goes (unless its ref is the caller's), the directory goes. Both are listed
+//! among the transfers, where they can be followed and cancelled.
 //!
 //! DIF-6, mended: an apply unpacks beside what the snapshot has and takes its place when it is whole, so one that fails leaves the snapshot as it
-//! was. Mounts that were asked for before show the old directory: ask again.
+//! was ([`apply`]). Mounts that were asked for before show the old directory: ask again.
+
+mod apply;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bosun_storage::archive::{UnpackOptions, Whiteouts};
 use bosun_storage::batch::Batch;
 use bosun_storage::compare::{CompareError, Compared, Source, compare_into};
 use bosun_storage::compression::Compression;
 use bosun_storage::content::Ingest;
 use bosun_storage::image::media_type;
-use bosun_storage::key;
-use bosun_storage::layer::{LayerOutcome, fetch_and_unpack};
-use bosun_types::container::ContainerRecord;
 use bosun_types::content::Descriptor;
 use bosun_types::diff::{DiffRequest, LayerDiff};
 use bosun_types::image::LABEL_UNCOMPRESSED;
 use bosun_types::operation::{Intent, OperationRecord};
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord};
 use bosun_types::transfer::{TransferKind, TransferState};
-use bosun_types::{Error, ErrorClass, LeaseId, NamespaceName, Result, SnapshotKey, Timestamp, labels};
+use bosun_types::{Error, ErrorClass, LeaseId, NamespaceName, Result, Timestamp, labels};
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Core, Shared, SharedSnapshotter, blocking};
+use crate::core::{Shared, SharedSnapshotter, blocking};
 use crate::namespaces::DEADLINE;
-use crate::operation::{self, APPLY_LAYER, Failure, MAKE_LAYER, Operation, Plan};
+use crate::operation::{self, Failure, MAKE_LAYER, Operation, Plan};
 use crate::task::TaskHandle;
 use crate::transfers::{self, Progress};
 use crate::writer::write;
 use crate::{content, leases, snapshots};
+
+pub(crate) use apply::{apply, unpack};
 
 /// Bytes of randomness in a ref of our own.
 const REFERENCE_RANDOM_BYTES: usize = 8;
@@ -93,83 +93,18 @@ pub(crate) async fn diff(
                 task.frozen_during(make.run(&request)).await
             }
         };
-        make.progress.end(match &result {
-            Ok(_) => TransferState::Done(Vec::new()),
-            Err(error) => TransferState::Failed(error.clone()),
-        });
+        tell_end(&make.progress, &result);
         result
     })
     .await
 }
 
-/// Unpacks a layer blob into an active snapshot (DIF-1, DIF-2); the answer describes the uncompressed bytes.
-pub(crate) async fn apply(
-    core: &Shared,
-    namespace: &NamespaceName,
-    snapshotter: &SharedSnapshotter,
-    key: SnapshotKey,
-    layer: Descriptor,
-) -> Result<Descriptor> {
-    if !media_type::is_layer(&layer.media_type) {
-        return Err(Error::not_implemented(format!("media type {:?} is no layer", layer.media_type)));
-    }
-    let blob = content::get(core, namespace, &layer.digest)?;
-    if layer.size != blob.size {
-        return Err(Error::invalid_argument(format!(
-            "layer {}: {} bytes are asked for, the blob has {}",
-            layer.digest, layer.size, blob.size
-        )));
-    }
-    // One apply to a snapshot at a time.
-    let lock = core.transfers.lock(format!("apply/{namespace}/{}/{key}", snapshotter.name())).await;
-    let before = applicable(core, namespace, snapshotter, &key).await?;
-    let directory = core.store.next_directory();
-    let intent = Intent::ApplyLayer { snapshotter: before.snapshotter.clone(), key, directory };
-    let operation = open(core, namespace, intent).await?;
-    let apply = ApplyLayer {
-        core: core.clone(),
-        snapshotter: Arc::clone(snapshotter),
-        parents: snapshots::parents_of(core, &before)?,
-        before,
-        directory,
-        layer,
-        outcome: Mutex::default(),
-    };
-    to_its_end(core, async move {
-        let _lock = lock;
-        perform(&apply.core, &operation, &apply, async { apply.record(&operation).await }).await
-    })
-    .await
-}
-
-/// A snapshot that a layer may be applied to: active, nobody's root, and where a layer is a difference, without changes.
-async fn applicable(
-    core: &Shared,
-    namespace: &NamespaceName,
-    snapshotter: &SharedSnapshotter,
-    key: &SnapshotKey,
-) -> Result<SnapshotRecord> {
-    let record = snapshots::get(core, namespace, snapshotter.name(), key)?;
-    let refuse = |why: String| Err(Error::failed_precondition(format!("snapshot {key}: {why}")));
-    if record.kind != SnapshotKind::Active {
-        return refuse("only an active one takes a layer".to_owned());
-    }
-    let containers: Vec<ContainerRecord> = core.store.scan(&key::within(namespace))?;
-    let user = containers.iter().find(|container| {
-        container.snapshot_key.as_ref() == Some(key)
-            && container.snapshotter.as_deref() == Some(snapshotter.name())
+/// Tells the followers.
+fn tell_end<T>(progress: &Progress, result: &Result<T>) {
+    progress.end(match result {
+        Ok(_) => TransferState::Done(Vec::new()),
+        Err(error) => TransferState::Failed(error.clone()),
     });
-    if let Some(user) = user {
-        return refuse(format!("container {} uses it", user.id));
-    }
-    if snapshotter.supports_independent_layers() {
-        let (snapshotter, directory) = (Arc::clone(snapshotter), record.directory);
-        if blocking(move || Ok(snapshotter.usage(directory, &[])?)).await?.inodes > 1 {
-            return refuse("it has changes of its own".to_owned())
-                .map_err(|error: Error| error.with_hint("commit it and prepare one above it"));
-        }
-    }
-    Ok(record)
 }
 
 fn own_reference() -> Result<String> {
@@ -382,101 +317,5 @@ impl Operation for MakeLayer {
     fn undo(&self, _: usize) -> BoxFuture<'_, Result<()>> {
         drop(self.take());
         Box::pin(ensure_no_ingest(&self.core, &self.namespace, &self.reference, self.keep))
-    }
-}
-
-/// Unpacks a layer into the directory of an active snapshot above `parents` (nearest first), durably. Blocking.
-pub(crate) fn unpack(
-    core: &Core,
-    snapshotter: &SharedSnapshotter,
-    directory: u64,
-    parents: &[u64],
-    layer: &Descriptor,
-) -> Result<LayerOutcome> {
-    let mut options = UnpackOptions::default();
-    if snapshotter.supports_independent_layers() {
-        options.parents = parents.iter().map(|parent| snapshotter.layer_root(*parent)).collect();
-    } else {
-        options.whiteouts = Whiteouts::Remove;
-    }
-    let blob = core.content.open_blob(&layer.digest)?;
-    let root = snapshotter.layer_root(directory);
-    let outcome = fetch_and_unpack(blob, None, layer, Some((&root, &options)), &|_| ())?;
-    snapshotter.sync(directory)?;
-    Ok(outcome)
-}
-
-/// [`APPLY_LAYER`].
-struct ApplyLayer {
-    core: Shared,
-    snapshotter: SharedSnapshotter,
-    parents: Vec<u64>,
-    /// The snapshot as it is.
-    before: SnapshotRecord,
-    directory: u64,
-    layer: Descriptor,
-    outcome: Mutex<Option<LayerOutcome>>,
-}
-
-impl ApplyLayer {
-    async fn unpack(&self) -> Result<()> {
-        let (core, snapshotter, layer) =
-            (self.core.clone(), Arc::clone(&self.snapshotter), self.layer.clone());
-        let (parents, before, directory) = (self.parents.clone(), self.before.directory, self.directory);
-        let outcome = blocking(move || {
-            snapshotter.ensure_no_directory(directory)?;
-            // Where a layer is no difference, onto a copy of what the snapshot has.
-            let below = if snapshotter.supports_independent_layers() { &parents[..] } else { &[before][..] };
-            snapshotter.ensure_directory(directory, below, SnapshotKind::Active)?;
-            unpack(&core, &snapshotter, directory, &parents, &layer)
-        })
-        .await?;
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        Ok(())
-    }
-
-    async fn record(&self, operation: &OperationRecord) -> Result<Descriptor> {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let outcome = outcome.ok_or_else(|| Error::internal("a layer is unpacked first"))?;
-        let (before, directory, operation) = (self.before.clone(), self.directory, operation.id);
-        let snapshotter = Arc::clone(&self.snapshotter);
-        write(&self.core, &snapshots::WRITER, DEADLINE, move |core| async move {
-            let now = snapshots::get(&core, &before.namespace, &before.snapshotter, &before.key)?;
-            if (now.directory, now.kind) != (before.directory, SnapshotKind::Active) {
-                return Err(Error::unavailable(format!("snapshot {} was changed in the middle", before.key))
-                    .with_hint("try again"));
-            }
-            let mut batch = Batch::new();
-            batch.put(&SnapshotRecord { directory, updated_at: Timestamp::now(), ..now });
-            batch.close_operation(operation);
-            core.commit(batch).await?;
-            let old = before.directory;
-            if let Err(error) = blocking(move || Ok(snapshotter.ensure_no_directory(old)?)).await {
-                // The apply is done and must not be reported as failed; recovery sweeps what no row names.
-                tracing::warn!(%error, old, "a superfluous directory stays");
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(Descriptor {
-            media_type: media_type::OCI_LAYER.to_owned(),
-            digest: outcome.diff_id,
-            size: outcome.size_plain,
-        })
-    }
-}
-
-impl Operation for ApplyLayer {
-    fn plan(&self) -> &'static Plan {
-        &APPLY_LAYER
-    }
-
-    fn forward(&self, _: usize) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.unpack())
-    }
-
-    fn undo(&self, _: usize) -> BoxFuture<'_, Result<()>> {
-        let (snapshotter, directory) = (Arc::clone(&self.snapshotter), self.directory);
-        Box::pin(blocking(move || Ok(snapshotter.ensure_no_directory(directory)?)))
     }
 }

@@ -12,7 +12,7 @@ use crate::directory::Name;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::transfers;
-use crate::writer::write;
+use crate::writer::{revise, write};
 
 mod detail;
 
@@ -63,7 +63,8 @@ impl ImagesHandle {
     /// IMG-4: paths `labels`, `labels.<key>`, `target`; none replaces labels and target.
     pub async fn update(&self, image: ImageRecord, paths: Vec<String>) -> Result<ImageRecord> {
         let namespace = self.namespace.clone();
-        write(&self.core, &WRITER, DEADLINE, move |core| async move {
+        let row = key::image(&namespace, &image.name);
+        revise(&self.core, &WRITER, row, DEADLINE, move |core| async move {
             let mut stored = get(&core, &namespace, &image.name)?;
             let mask = Mask::parse("image", &paths, &["target"])?;
             mask.labels(&mut stored.labels, &image.labels);

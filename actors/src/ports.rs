@@ -230,6 +230,13 @@ pub trait RepositoryPort: Send + Sync {
     fn fetch_bytes<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>>>;
     /// A blob from `offset` on.
     fn fetch<'a>(&'a self, descriptor: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<Fetch>>;
+    /// A blob from `offset` on, from an address that its manifest names; nothing of the registry's goes along.
+    fn fetch_elsewhere<'a>(
+        &'a self,
+        url: &'a str,
+        descriptor: &'a Descriptor,
+        offset: u64,
+    ) -> BoxFuture<'a, Result<Fetch>>;
     /// Makes the repository have a blob; `from` are repositories of the same registry that may share it.
     fn push_blob<'a>(
         &'a self,

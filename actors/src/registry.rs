@@ -62,6 +62,18 @@ impl RepositoryPort for RealRepository {
         })
     }
 
+    fn fetch_elsewhere<'a>(
+        &'a self,
+        url: &'a str,
+        descriptor: &'a Descriptor,
+        offset: u64,
+    ) -> BoxFuture<'a, Result<Fetch>> {
+        Box::pin(async move {
+            let fetch = self.0.fetch_elsewhere(url, descriptor, offset).await?;
+            Ok(Fetch { offset: fetch.offset, stream: fetch.stream.map_err(Error::from).boxed() })
+        })
+    }
+
     fn push_blob<'a>(
         &'a self,
         descriptor: &'a Descriptor,

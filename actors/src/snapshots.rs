@@ -24,7 +24,7 @@ use crate::leases;
 use crate::mask::Mask;
 use crate::namespaces::DEADLINE;
 use crate::operation::{self, Operation, PREPARE_SNAPSHOT, Plan, REMOVE_SNAPSHOT};
-use crate::writer::write;
+use crate::writer::{revise, write};
 
 /// The writer.
 pub(crate) const WRITER: Name = Name::Service("snapshots");
@@ -211,7 +211,8 @@ impl SnapshotsHandle {
     ) -> Result<SnapshotRecord> {
         let (namespace, name, key) =
             (self.namespace.clone(), self.snapshotter.name().to_owned(), key.clone());
-        write(&self.core, &WRITER, DEADLINE, move |core| async move {
+        let row = key::snapshot(&namespace, &name, &key);
+        revise(&self.core, &WRITER, row, DEADLINE, move |core| async move {
             let mut record = get(&core, &namespace, &name, &key)?;
             Mask::parse("snapshot", &paths, &[])?.labels(&mut record.labels, &given);
             labels::validate(&record.labels)?;
@@ -363,6 +364,10 @@ pub(crate) fn removable(
     key: &SnapshotKey,
 ) -> Result<SnapshotRecord> {
     let record = get(core, namespace, snapshotter, key)?;
+    // Only what is committed becomes a parent: a container's own snapshot goes without a look at all others.
+    if record.kind != SnapshotKind::Committed {
+        return Ok(record);
+    }
     let siblings: Vec<SnapshotRecord> = core.store.scan(&key::snapshots_of(namespace, snapshotter))?;
     match siblings.iter().find(|other| other.parent.as_ref() == Some(key)) {
         Some(child) => {

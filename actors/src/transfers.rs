@@ -25,6 +25,7 @@ mod progress;
 mod pull;
 mod push;
 mod record;
+mod remote;
 mod schema1;
 mod secrets;
 pub(crate) mod source;
@@ -51,7 +52,7 @@ pub(crate) use documents::Documents;
 pub(crate) use import::local_documents;
 pub(crate) use layers::{Work, unpack_again};
 pub(crate) use logged::resume;
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Part, Progress};
 pub(crate) use secrets::sweep as sweep_secrets;
 pub(crate) use source::repositories;
 

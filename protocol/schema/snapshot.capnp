@@ -28,13 +28,15 @@ interface Snapshots {
   usage @8 (key :Text) -> (error :Common.Error, usage :Usage);
 
   diff @9 (request :DiffRequest) -> (error :Common.Error, result :LayerDiff);
-  # What a snapshot changed, as a layer blob in content. Goes on to its end when the client leaves. Errors: notFound, notImplemented (a
-  # media type that is not made), failedPrecondition (what no layer can say), unavailable (a file was cut while it was read).
+  # What a snapshot changed, as a layer blob in content. Goes on to its end when the client leaves; listed among the transfers, to be followed
+  # and cancelled. Errors: notFound, notImplemented (a media type that is not made), failedPrecondition (what no layer can say), unavailable
+  # (a file was cut while it was read), cancelled.
 
   apply @10 (key :Text, layer :Common.Descriptor) -> (error :Common.Error, result :Common.Descriptor);
   # A layer blob's files become those of an active snapshot without changes of its own: all of them, or on an error none. `result`: the
-  # uncompressed bytes. Ask for the mounts after it, not before. Errors: notFound, notImplemented (not a layer's media type),
-  # failedPrecondition (not active, in use, or with changes).
+  # uncompressed bytes. Ask for the mounts after it, not before. Goes on to its end when the client leaves; listed among the transfers, to be
+  # followed and cancelled. Errors: notFound, notImplemented (not a layer's media type), failedPrecondition (not active, in use, or with
+  # changes), cancelled.
 
   verify @11 (key :Text, repair :Bool) -> (error :Common.Error, finding :Content.Finding);
   # Whether a layer's files are what its blob says. `repair`: those that are not are replaced one by one, also under running containers.

@@ -70,6 +70,8 @@ struct PushRequest {
   # Only the manifest for it; null: the whole index.
   plainHttp @3 :Bool;
   credential @4 :Credential;
+  nonDistributable @5 :Bool;
+  # Layers too whose type says that they may not be given on.
 }
 
 struct ObjectRequest {
@@ -98,6 +100,8 @@ enum TransferKind {
   exportArchive @5;
   diff @6;
   # No transfer, but followed and cancelled like one.
+  apply @7;
+  # The same of a layer that becomes a snapshot's files.
 }
 
 struct ImportRequest {
@@ -118,6 +122,8 @@ struct ExportRequest {
   allPlatforms @2 :Bool;
   docker @3 :Bool;
   # With a manifest.json for docker.
+  skipNonDistributable @4 :Bool;
+  # Without layers whose type says that they may not be given on.
 }
 
 enum PartStatus {

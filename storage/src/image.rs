@@ -17,7 +17,8 @@ pub mod schema1;
 pub mod writer;
 
 pub use document::{
-    ImageConfig, ImageProcess, Index, IndexEntry, Manifest, Parsed, parse_config, parse_manifest_or_index,
+    Elsewhere, ImageConfig, ImageProcess, Index, IndexEntry, Manifest, Parsed, parse_config,
+    parse_manifest_or_index,
 };
 
 /// Largest manifest or index, in bytes.

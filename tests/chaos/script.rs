@@ -124,12 +124,7 @@ async fn give_and_take(client: &Client, reference: &Reference) -> Result<()> {
     let transfers = namespace(client).transfers();
     let image = ImageName::new(IMAGE)?;
     let reference = Reference { tag: Some("pushed".to_owned()), ..reference.clone() };
-    let request = PushRequest {
-        reference: reference.clone(),
-        image: Some(image.clone()),
-        platform: None,
-        plain_http: false,
-    };
+    let request = PushRequest { image: Some(image.clone()), ..PushRequest::new(reference.clone()) };
     let pushed = transfers.push(request).await?.wait().await;
     let target = namespace(client).images().get(image).await?.target;
     let request =

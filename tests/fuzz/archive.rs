@@ -141,6 +141,7 @@ fn an_image_archive_leaves_no_ingest_and_what_came_in_goes_out_and_in_again() {
         let options = ExportOptions {
             platforms: Platforms::All,
             docker: false,
+            skip_non_distributable: false,
             known: &|_| true,
             found: &|_| {},
             progress: &|_, _| {},

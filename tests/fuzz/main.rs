@@ -7,5 +7,6 @@
 mod archive;
 mod document;
 mod engine;
+mod filter;
 mod rpc;
 mod word;

@@ -82,7 +82,7 @@ async fn export(client: &Client, request: ExportRequest) -> bosun_types::Result<
 
 fn request(names: &[&str], platforms: Platforms) -> ExportRequest {
     let images = names.iter().map(|name| ImageName::new(*name).expect("good")).collect();
-    ExportRequest { images, platforms, docker: false }
+    ExportRequest { images, platforms, docker: false, skip_non_distributable: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use bosun_tests::world::{Daemon, World, eventually};
 use bosun_types::content::Descriptor;
 use bosun_types::diff::DiffRequest;
 use bosun_types::snapshot::{SNAPSHOTTER_DEFAULT, SnapshotKind};
-use bosun_types::transfer::{ImportRequest, TransferKind, TransferState};
+use bosun_types::transfer::{ImportRequest, PartStatus, TransferKind, TransferState};
 use bosun_types::{ContainerId, Digest, ErrorClass, Labels, SnapshotKey};
 use bytes::Bytes;
 
@@ -267,6 +267,68 @@ async fn a_diff_is_listed_followed_and_cancelled_like_a_transfer() {
     assert!(namespace(&client).content().statuses().await.expect("lists").is_empty());
     assert_eq!(namespace(&client).content().list().await.expect("lists").len(), before);
     assert!(client.operations().await.expect("lists").is_empty());
+    world.check(&client).await;
+}
+
+/// Takes a while to unpack: so many files.
+fn long_layer() -> bosun_storage::image::writer::Layer {
+    let files = (0..60_000).fold(LayerBuilder::new().directory("many", 0o755), |layer, number| {
+        layer.file(&format!("many/{number}"), 0o644, b"")
+    });
+    files.build(Compression::None).expect("a layer")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_is_listed_followed_and_cancelled_like_a_transfer_and_goes_on_without_its_client() {
+    let (world, _daemon, client) = started().await;
+    let snapshots = namespace(&client).default_snapshots();
+    let layer = stored(&client, PLAIN, &long_layer().bytes).await;
+    snapshots.prepare(key("fresh"), None, Labels::new()).await.expect("prepares");
+    let before = snapshots.stat(key("fresh")).await.expect("is there");
+    let apply = |client: &Client| {
+        let (snapshots, layer) = (namespace(client).default_snapshots(), layer.clone());
+        tokio::spawn(async move { snapshots.apply(key("fresh"), layer).await })
+    };
+    let transfers = namespace(&client).transfers();
+    let under_way = || async {
+        let all = transfers.list().await.expect("lists");
+        all.into_iter().find(|it| it.kind == TransferKind::Apply && it.state == TransferState::Running)
+    };
+    let begun = || async { under_way().await.is_some_and(|it| it.parts[0].offset > 0) };
+    let first = apply(&client);
+    eventually("the apply to be under way", begun).await;
+    let found = under_way().await.expect("is there");
+    assert_eq!(found.subject, "overlayfs/fresh");
+    let part = &found.parts[0];
+    assert_eq!((part.digest, part.total, part.status), (layer.digest, layer.size, PartStatus::Unpacking));
+    let table = world.bosun(&["transfers", "ls"]).output().expect("runs");
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("apply") && table.contains("overlayfs/fresh"), "{table}");
+    transfers.get(found.id).cancel().await.expect("cancels");
+    let error = first.await.expect("ends").expect_err("was cancelled");
+    assert_eq!(error.class, ErrorClass::Cancelled, "{error}");
+    assert_eq!(snapshots.stat(key("fresh")).await.expect("is there"), before);
+    assert_eq!(snapshots.usage(key("fresh")).await.expect("measures").inodes, 1, "still empty");
+    assert!(client.operations().await.expect("lists").is_empty());
+    world.check(&client).await;
+    // Once more, by a client that leaves in the middle; another one watches.
+    let leaving = world.client().await;
+    let second = apply(&leaving);
+    eventually("the apply to be under way", begun).await;
+    let mut seen = transfers.get(under_way().await.expect("is there").id).watch().await.expect("follows");
+    second.abort();
+    drop(leaving);
+    let mut offsets = Vec::new();
+    while let Some(now) = seen.next().await {
+        let now = now.expect("follows");
+        offsets.push(now.parts[0].offset);
+        if now.state != TransferState::Running {
+            assert_eq!(now.state, TransferState::Done(Vec::new()));
+            assert_eq!((now.parts[0].status, now.parts[0].offset), (PartStatus::Done, layer.size));
+        }
+    }
+    assert!(offsets.len() > 2 && offsets.is_sorted(), "{offsets:?}");
+    assert_eq!(snapshots.usage(key("fresh")).await.expect("measures").inodes, 60_002);
     world.check(&client).await;
 }
 

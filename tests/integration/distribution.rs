@@ -23,7 +23,7 @@ pub(crate) fn pull(reference: Reference) -> PullRequest {
 }
 
 pub(crate) fn push(reference: Reference, image: &ImageName) -> PushRequest {
-    PushRequest { reference, image: Some(image.clone()), platform: None, plain_http: false }
+    PushRequest { image: Some(image.clone()), ..PushRequest::new(reference) }
 }
 
 async fn done(transfer: bosun_types::Result<Transfer>) -> bosun_types::Result<Vec<ImageRecord>> {

@@ -14,6 +14,7 @@ mod crowds;
 mod deaths;
 mod diff;
 mod distribution;
+mod elsewhere;
 mod escapes;
 mod events;
 mod examples;

@@ -78,7 +78,7 @@ impl Registry {
             .port();
         let config = directory.join("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n{}http: {{addr: \"127.0.0.1:{port}\"{}}}\n",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nvalidation: {{manifests: {{urls: {{allow: [\"^https?://\"]}}}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n{}http: {{addr: \"127.0.0.1:{port}\"{}}}\n",
             data.display(),
             guards.auth(directory),
             guards.tls()

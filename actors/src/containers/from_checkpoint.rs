@@ -115,7 +115,11 @@ pub(super) async fn apply(core: &Shared, snapshot: &SnapshotRecord, layer: &Desc
     let directory = snapshot.directory;
     let parents = snapshots::parents_of(core, snapshot)?;
     let (core, layer) = (core.clone(), layer.clone());
-    blocking(move || diff::unpack(&core, &snapshotter, directory, &parents, &layer).map(drop)).await
+    let to_its_end = tokio_util::sync::CancellationToken::new();
+    blocking(move || {
+        diff::unpack(&core, &snapshotter, directory, &parents, &layer, &|_| (), &to_its_end).map(drop)
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bosun_storage::image::{self, ImageConfig, Manifest, Parsed};
+use bosun_storage::image::{self, Elsewhere, ImageConfig, Manifest, Parsed};
 use bosun_types::content::Descriptor;
 use bosun_types::platform::Platform;
 use bosun_types::{Digest, Error, Result};
@@ -71,12 +71,18 @@ pub(crate) type Lookup<'a> = &'a (dyn Fn(Descriptor) -> BoxFuture<'a, Result<Opt
 /// Most things that an image may name, over all its indexes.
 const TREE_MAX: usize = 4096;
 
-/// Everything that the target names, directly and through others, each once, with its own children; parents before children.
-pub(crate) async fn tree(
-    target: &Descriptor,
-    lookup: Lookup<'_>,
-) -> Result<Vec<(Descriptor, Vec<Descriptor>)>> {
-    let mut found: Vec<(Descriptor, Vec<Descriptor>)> = Vec::new();
+/// Everything that a target names.
+#[derive(Default)]
+pub(crate) struct Tree {
+    /// Each once, with its own children; parents before children.
+    pub found: Vec<(Descriptor, Vec<Descriptor>)>,
+    /// Where what may not be given on is.
+    pub elsewhere: Elsewhere,
+}
+
+/// Walks from the target down, directly and through others.
+pub(crate) async fn tree(target: &Descriptor, lookup: Lookup<'_>) -> Result<Tree> {
+    let mut tree = Tree::default();
     let mut seen = BTreeSet::from([target.digest]);
     let mut waiting = VecDeque::from([(target.clone(), 0)]);
     while let Some((descriptor, depth)) = waiting.pop_front() {
@@ -91,7 +97,11 @@ pub(crate) async fn tree(
                 )));
             }
             if let Some(bytes) = lookup(descriptor.clone()).await? {
-                children = image::children(&image::parse_manifest_or_index(&bytes, &descriptor.media_type)?);
+                let parsed = image::parse_manifest_or_index(&bytes, &descriptor.media_type)?;
+                children = image::children(&parsed);
+                if let Parsed::Manifest(manifest) = parsed {
+                    tree.elsewhere.extend(manifest.elsewhere);
+                }
             }
         }
         for child in &children {
@@ -105,7 +115,7 @@ pub(crate) async fn tree(
                 target.digest
             )));
         }
-        found.push((descriptor, children));
+        tree.found.push((descriptor, children));
     }
-    Ok(found)
+    Ok(tree)
 }

@@ -54,13 +54,13 @@ pub(crate) fn start(
         return Err(Error::internal("an export joins nothing"));
     };
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    let (core, namespace, docker, cancel) =
-        (core.clone(), namespace.clone(), request.docker, handle.cancel.clone());
+    let (core, namespace, request, cancel) =
+        (core.clone(), namespace.clone(), request.clone(), handle.cancel.clone());
     core.runtime.clone().spawn(async move {
         let output = Chunks::new(sender, cancel.clone(), core.runtime.clone());
         let (shown, of_images) = (progress.clone(), records.clone());
         let written =
-            blocking(move || write(&core, &namespace, &of_images, platforms, docker, &shown, output));
+            blocking(move || write(&core, &namespace, &of_images, platforms, &request, &shown, output));
         progress.end(match written.await {
             Ok(()) => TransferState::Done(records),
             // What the writer says of its broken pipe is not the cause.
@@ -78,7 +78,7 @@ fn write(
     namespace: &NamespaceName,
     records: &[ImageRecord],
     platforms: Wanted,
-    docker: bool,
+    request: &ExportRequest,
     progress: &Progress,
     output: Chunks,
 ) -> Result<()> {
@@ -95,7 +95,8 @@ fn write(
     let last = Mutex::new(None);
     let options = ExportOptions {
         platforms,
-        docker,
+        docker: request.docker,
+        skip_non_distributable: request.skip_non_distributable,
         known: &|digest: &Digest| content::get(core, namespace, digest).is_ok(),
         found: &|member: &Member| drop(progress.part(member.kind, &member.descriptor)),
         progress: &|member: &Member, bytes| {

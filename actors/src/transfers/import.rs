@@ -171,7 +171,7 @@ async fn parts_of(
         match local_documents(work, &image.target, &platform).await {
             // Of all platforms this host's need not be one.
             Err(error) if request.all_platforms && error.class == ErrorClass::NotFound => Vec::new(),
-            documents => vec![documents?],
+            documents => whole(work, request, documents?)?.into_iter().collect(),
         }
     } else {
         Vec::new()
@@ -180,6 +180,20 @@ async fn parts_of(
         documents.iter().flat_map(Documents::blobs).map(|blob| blob.digest).collect();
     let others = members.into_iter().filter(|member| !unpacked.contains(&member.descriptor.digest));
     Ok((documents, others.map(|member| (member.descriptor, member.children)).collect()))
+}
+
+/// An image of which a layer was left out, because it may not be given on, can be kept and not be unpacked.
+fn whole(work: &Work, request: &ImportRequest, documents: Documents) -> Result<Option<Documents>> {
+    let is_absent = |layer: &&Descriptor| !work.core.content.has_blob(&layer.digest);
+    match documents.manifest.layers.iter().find(is_absent) {
+        None => Ok(Some(documents)),
+        Some(_) if request.unpack.is_none() => Ok(None),
+        Some(layer) => Err(Error::failed_precondition(format!(
+            "image archive: layer {} may not be given on and is not in it",
+            layer.digest
+        ))
+        .with_hint("import it without unpacking, and then pull it")),
+    }
 }
 
 /// From content only. What an archive does not hold, and its manifest needs, is an error that names it.

@@ -10,7 +10,6 @@ use bosun_storage::key;
 use bosun_storage::layer::{LayerOutcome, fetch_and_unpack, fetch_as_is};
 use bosun_types::content::Descriptor;
 use bosun_types::gc::Object;
-use bosun_types::reference::Reference;
 use bosun_types::snapshot::{SnapshotKind, SnapshotRecord, Usage};
 use bosun_types::transfer::PartStatus;
 use bosun_types::{Digest, Error, ErrorClass, LeaseId, NamespaceName, Result, SnapshotKey};
@@ -22,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::channel::ChannelReader;
 use super::documents::Documents;
 use super::progress::{Part, Progress};
+use super::remote::Remote;
 use crate::core::{Shared, SharedSnapshotter, blocking};
 use crate::gc::barrier::Hold;
-use crate::ports::RepositoryPort;
 use crate::snapshots;
 
 /// Layers of one transfer at a time.
@@ -34,13 +33,6 @@ const CHUNKS_WAITING: usize = 2;
 /// Tries of one layer when the connection is cut.
 const TRIES_MAX: u32 = 5;
 const RETRY: Duration = Duration::from_millis(200);
-
-/// Where bytes come from when they are not here.
-#[derive(Clone)]
-pub(crate) struct Remote {
-    pub reference: Reference,
-    pub repository: Arc<dyn RepositoryPort>,
-}
 
 /// What a transfer works with.
 #[derive(Clone)]
@@ -476,7 +468,7 @@ async fn fetch_once(
     let offset = ingest.offset();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     if offset < layer.size {
-        let fetch = remote.repository.fetch(layer, offset);
+        let fetch = remote.fetch(layer, offset);
         let fetch = work.unless_cancelled(fetch).await?;
         if fetch.offset != offset {
             // REM-9: it began at the beginning again.

@@ -16,8 +16,9 @@ use bosun_types::transfer::{
 };
 use bosun_types::{Error, LeaseId, NamespaceName, Result};
 
-use super::layers::{Remote, Work};
+use super::layers::Work;
 use super::progress::Progress;
+use super::remote::Remote;
 use super::{Added, Asked, TransferHandle, object, pull, push, secrets};
 use crate::call;
 use crate::core::{Shared, blocking};
@@ -215,7 +216,7 @@ async fn run(
             return Err(operation::close_failed(&core, operation, failure, |_| ()).await);
         }
     };
-    let work = Work { remote: Some(Remote { reference, repository }), ..work };
+    let work = Work { remote: Some(Remote::new(reference, repository)), ..work };
     match request {
         Request::Pull(request) => pull::run(work, request, operation).await,
         Request::Push(request) => push::run(work, request, operation).await,

@@ -93,8 +93,12 @@ impl Pull {
     }
 
     async fn image(&self, target: &Descriptor, platform: &Platform) -> Result<Documents> {
-        documents::collect(target, platform, &|descriptor, most| Box::pin(self.document(descriptor, most)))
-            .await
+        let source = |descriptor, most| -> BoxFuture<'_, Result<Vec<u8>>> {
+            Box::pin(self.document(descriptor, most))
+        };
+        let documents = documents::collect(target, platform, &source).await?;
+        self.work.remote()?.learn(documents.manifest.elsewhere.clone());
+        Ok(documents)
     }
 
     /// What this host can run, if there is such an image, and everything else.
@@ -113,10 +117,11 @@ impl Pull {
         };
         let known: BTreeSet<Digest> =
             ours.iter().flat_map(Documents::blobs).map(|blob| blob.digest).collect();
-        let others = tree
-            .into_iter()
-            .filter(|(descriptor, _)| !known.contains(&descriptor.digest))
-            .map(|(descriptor, children)| (descriptor, children.iter().map(|child| child.digest).collect()));
+        self.work.remote()?.learn(tree.elsewhere);
+        let others =
+            tree.found.into_iter().filter(|(descriptor, _)| !known.contains(&descriptor.digest)).map(
+                |(descriptor, children)| (descriptor, children.iter().map(|child| child.digest).collect()),
+            );
         Ok((ours, others.collect()))
     }
 

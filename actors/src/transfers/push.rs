@@ -95,8 +95,12 @@ impl Push {
             })
         };
         let tree = documents::tree(&target, &lookup).await?;
+        // Who pulls it has the addresses of what may not be given on.
+        let is_sent = |it: &Descriptor| {
+            self.request.non_distributable || !media_type::is_non_distributable(&it.media_type)
+        };
         let all: Vec<Descriptor> =
-            tree.into_iter().map(|(descriptor, _)| descriptor).filter(|it| !is_foreign(it)).collect();
+            tree.found.into_iter().map(|(descriptor, _)| descriptor).filter(is_sent).collect();
         let here = |it: &&Descriptor| content::get(core, namespace, &it.digest).is_ok();
         let missing: Vec<Digest> = all.iter().filter(|it| !here(it)).map(|it| it.digest).collect();
         if !missing.is_empty() {
@@ -188,11 +192,6 @@ impl Operation for Push {
 
 fn is_document(descriptor: &Descriptor) -> bool {
     media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type)
-}
-
-/// Layers that may not be given on: whoever pulls them has them from elsewhere.
-fn is_foreign(descriptor: &Descriptor) -> bool {
-    descriptor.media_type.contains(".foreign.") || descriptor.media_type.contains(".nondistributable.")
 }
 
 fn not_here(image: &ImageRecord, target: &Descriptor, missing: &[Digest]) -> Error {

@@ -105,6 +105,10 @@ impl RepositoryPort for Scripted {
         })
     }
 
+    fn fetch_elsewhere<'a>(&'a self, _: &'a str, _: &'a Descriptor, _: u64) -> BoxFuture<'a, Result<Fetch>> {
+        only_read()
+    }
+
     fn push_blob<'a>(
         &'a self,
         _: &'a Descriptor,

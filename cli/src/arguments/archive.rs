@@ -51,6 +51,9 @@ pub struct SaveImages {
     /// Everything that an index names and that is here.
     #[arg(long)]
     pub all_platforms: bool,
+    /// Leave out layers whose type says that they may not be given on.
+    #[arg(long)]
+    pub skip_non_distributable: bool,
     /// Print nothing but digests.
     #[arg(short, long)]
     pub quiet: bool,

@@ -62,6 +62,9 @@ pub struct Push {
     /// Only the image for this platform, instead of the whole index.
     #[arg(long)]
     pub platform: Option<String>,
+    /// Send layers too whose type says that they may not be given on.
+    #[arg(long)]
+    pub allow_non_distributable_artifacts: bool,
     /// How to reach the registry.
     #[command(flatten)]
     pub access: RegistryAccess,

@@ -18,6 +18,7 @@ pub async fn push(context: &Context, options: &Push) -> anyhow::Result<()> {
         image: options.image.as_deref().map(str::parse).transpose()?,
         platform: options.platform.as_deref().map(Platform::parse).transpose()?,
         plain_http: options.access.plain_http,
+        non_distributable: options.allow_non_distributable_artifacts,
     };
     let transfers = context.namespace().transfers().with_credential(credential);
     let transfer = transfers.push(request).await?;

@@ -30,6 +30,7 @@ pub async fn save(context: &Context, options: &SaveImages) -> anyhow::Result<()>
             only => Platforms::Only(only.iter().map(|text| Platform::parse(text)).collect::<Result<_, _>>()?),
         },
         docker: context.archive == ArchiveFormat::Docker,
+        skip_non_distributable: options.skip_non_distributable,
     };
     let export = context.namespace().transfers().export(request).await?;
     let transfer = export.transfer().clone();

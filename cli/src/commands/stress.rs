@@ -85,6 +85,7 @@ async fn borrow_image(context: &Context, namespace: &Namespace, image: &ImageNam
         images: vec![image.clone()],
         platforms: bosun_types::transfer::Platforms::Host,
         docker: false,
+        skip_non_distributable: false,
     };
     let mut export = ours.transfers().export(request).await.context("the image is not here")?;
     let request = bosun_types::transfer::ImportRequest {

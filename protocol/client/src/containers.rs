@@ -186,6 +186,7 @@ impl Container {
     /// Replaces the fields that `paths` names, such as `labels`, `labels.<key>`, `image`; none: all that may change.
     pub async fn update(&self, record: ContainerRecord, paths: &[&str]) -> Result<ContainerRecord> {
         let (namespace, id) = (self.namespace.clone(), self.id.clone());
+        let record = named_by(record, paths);
         let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
         self.driver
             .change(move |session| async move {
@@ -245,4 +246,16 @@ impl Container {
     pub fn task(&self) -> Task {
         Task::new(self.driver.clone(), self.namespace.clone(), self.id.clone())
     }
+}
+
+/// Only what the paths name goes over the wire: a spec is large, and for a label nobody reads it.
+fn named_by(mut record: ContainerRecord, paths: &[&str]) -> ContainerRecord {
+    let is_named = |field| paths.is_empty() || paths.iter().any(|path| path.split('.').next() == Some(field));
+    if !is_named("spec") {
+        record.spec.clear();
+    }
+    if !is_named("extensions") {
+        record.extensions.clear();
+    }
+    record
 }

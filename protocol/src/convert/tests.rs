@@ -509,9 +509,15 @@ fn transfers_round_trip() {
     round_trips(PullRequest { platforms: Platforms::All, ..pull() });
     round_trips(PullRequest { platforms: Platforms::Host, ..pull() });
     let reference = pull().reference;
-    let sent = PushRequest { reference: reference.clone(), image: None, platform: None, plain_http: false };
+    let sent = PushRequest::new(reference.clone());
     let (ours, platform) = (Some("a/b:1".parse().expect("good")), Some(Platform::host()));
-    round_trips(PushRequest { image: ours, platform, plain_http: true, ..sent.clone() });
+    round_trips(PushRequest {
+        image: ours,
+        platform,
+        plain_http: true,
+        non_distributable: true,
+        ..sent.clone()
+    });
     round_trips(sent);
     let one = bosun_types::Digest::from_bytes([7; 32]);
     round_trips(ObjectRequest { reference, digest: one, media_type: "x/y".into(), plain_http: true });
@@ -526,7 +532,10 @@ fn transfers_round_trip() {
     for platforms in
         [Platforms::Host, Platforms::Only(vec![Platform::new("linux", "arm", "v7")]), Platforms::All]
     {
-        round_trips(ExportRequest { images: vec![id("r.local/a:1")], platforms, docker: true });
+        for (docker, skip_non_distributable) in [(true, false), (false, true)] {
+            let (images, platforms) = (vec![id("r.local/a:1")], platforms.clone());
+            round_trips(ExportRequest { images, platforms, docker, skip_non_distributable });
+        }
     }
     let parts = [
         PartStatus::Waiting,

@@ -32,6 +32,7 @@ fn kind_to_wire(kind: TransferKind) -> wire::TransferKind {
         TransferKind::Import => wire::TransferKind::ImportArchive,
         TransferKind::Export => wire::TransferKind::ExportArchive,
         TransferKind::Diff => wire::TransferKind::Diff,
+        TransferKind::Apply => wire::TransferKind::Apply,
     }
 }
 
@@ -44,6 +45,7 @@ const fn kind_from_wire(kind: wire::TransferKind) -> TransferKind {
         wire::TransferKind::ImportArchive => TransferKind::Import,
         wire::TransferKind::ExportArchive => TransferKind::Export,
         wire::TransferKind::Diff => TransferKind::Diff,
+        wire::TransferKind::Apply => TransferKind::Apply,
     }
 }
 
@@ -127,6 +129,7 @@ impl Wire for PushRequest {
             platform.write(to.reborrow().init_platform());
         }
         to.set_plain_http(self.plain_http);
+        to.set_non_distributable(self.non_distributable);
     }
 
     fn read(from: wire::push_request::Reader<'_>) -> Result<Self> {
@@ -135,6 +138,7 @@ impl Wire for PushRequest {
             image: read_optional_parsed(from.has_image(), from.get_image())?,
             platform: read_platform(from.has_platform(), from.get_platform())?,
             plain_http: from.get_plain_http(),
+            non_distributable: from.get_non_distributable(),
         })
     }
 }
@@ -201,6 +205,7 @@ impl Wire for ExportRequest {
             Platforms::All => to.set_all_platforms(true),
         }
         to.set_docker(self.docker);
+        to.set_skip_non_distributable(self.skip_non_distributable);
     }
 
     fn read(from: wire::export_request::Reader<'_>) -> Result<Self> {
@@ -209,6 +214,7 @@ impl Wire for ExportRequest {
             images: images.into_iter().map(ImageName::new).collect::<Result<_>>()?,
             platforms: platforms_of(from.get_all_platforms(), read_list(from.get_platforms())?),
             docker: from.get_docker(),
+            skip_non_distributable: from.get_skip_non_distributable(),
         })
     }
 }

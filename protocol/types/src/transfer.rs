@@ -63,12 +63,14 @@ pub struct PushRequest {
     pub platform: Option<Platform>,
     /// Speak http, not https. Loopback hosts speak http without being asked.
     pub plain_http: bool,
+    /// Send layers too whose type says that they may not be given on; else who pulls the image has them from their own addresses.
+    pub non_distributable: bool,
 }
 
 impl PushRequest {
     /// The image of the reference's name, whole.
     pub fn new(reference: Reference) -> Self {
-        Self { reference, image: None, platform: None, plain_http: false }
+        Self { reference, image: None, platform: None, plain_http: false, non_distributable: false }
     }
 }
 
@@ -124,6 +126,8 @@ pub struct ExportRequest {
     pub platforms: Platforms,
     /// With a `manifest.json` that docker reads; each image must then have one manifest for the platform.
     pub docker: bool,
+    /// Leave out layers whose type says that they may not be given on.
+    pub skip_non_distributable: bool,
 }
 
 /// How one part of a transfer stands (CLI-14).
@@ -164,6 +168,8 @@ pub enum TransferKind {
     Export,
     /// No transfer, but followed and cancelled like one: a snapshot's changes become a layer.
     Diff,
+    /// The way back: a layer becomes a snapshot's files.
+    Apply,
 }
 
 impl std::fmt::Display for TransferKind {
@@ -176,6 +182,7 @@ impl std::fmt::Display for TransferKind {
             Self::Import => "import",
             Self::Export => "export",
             Self::Diff => "diff",
+            Self::Apply => "apply",
         })
     }
 }

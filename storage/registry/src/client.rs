@@ -89,6 +89,7 @@ pub struct Repository {
 struct Inner {
     reference: Reference,
     endpoints: Vec<Endpoint>,
+    registry: Registry,
 }
 
 /// One host that may be asked about the repository.
@@ -100,6 +101,8 @@ pub(crate) struct Endpoint {
     path: String,
     /// What a mirror is told of whom it stands for.
     stands_for: Option<String>,
+    /// Nobody that was asked for: its challenges are not answered.
+    is_stranger: bool,
     credential: Option<Credential>,
     /// Authorization by scopes.
     held: Mutex<HashMap<String, HeaderValue>>,
@@ -140,7 +143,20 @@ impl Registry {
         let hosts = hosts_of(self.options.hosts_directory.as_deref(), reference, access.plain_http)?;
         let endpoints = hosts.into_iter().map(|host| self.endpoint(reference, access, host));
         let endpoints = endpoints.collect::<Result<_>>()?;
-        Ok(Repository { inner: Arc::new(Inner { reference: reference.clone(), endpoints }) })
+        let (reference, registry) = (reference.clone(), self.clone());
+        Ok(Repository { inner: Arc::new(Inner { reference, endpoints, registry }) })
+    }
+
+    /// A host that somebody else named: known by nothing but its authorities. No secret, no certificate, no header goes there.
+    fn stranger(&self, url: &Url) -> Result<Endpoint> {
+        let name = url.host_str().unwrap_or_default();
+        let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+        let reference = Reference { host, path: String::new(), tag: None, digest: None };
+        let hosts = hosts_of(self.options.hosts_directory.as_deref(), &reference, url.scheme() == "http")?;
+        let mut tls = hosts.into_iter().find(|host| !host.is_mirror).map(|host| host.tls).unwrap_or_default();
+        tls.identity = None;
+        let endpoint = self.endpoint(&reference, &Access::default(), Host::new(url.clone(), tls))?;
+        Ok(Endpoint { is_stranger: true, ..endpoint })
     }
 
     fn endpoint(&self, reference: &Reference, access: &Access, host: Host) -> Result<Endpoint> {
@@ -154,6 +170,7 @@ impl Registry {
             options: Arc::clone(&self.options),
             path: reference.path.clone(),
             stands_for: host.is_mirror.then(|| reference.host.clone()),
+            is_stranger: false,
             credential: access.credential.clone().filter(|_| !host.is_mirror),
             host,
             held: Mutex::default(),
@@ -189,6 +206,23 @@ impl Repository {
     /// What it was opened for.
     pub(crate) fn reference(&self) -> &Reference {
         &self.inner.reference
+    }
+
+    /// Whom to ask at an address that this repository's manifests name, if it may lead there at all.
+    pub(crate) fn stranger(&self, what: &str, url: &str) -> Result<(Endpoint, Url)> {
+        let malformed = |why: String| RegistryError::Malformed { what: what.to_owned(), why };
+        let to = Url::parse(url).map_err(|error| malformed(format!("address {url:?}: {error}")))?;
+        if !to.username().is_empty() || to.password().is_some() {
+            return Err(malformed(format!(
+                "an address with a secret in it, at {}",
+                to.host_str().unwrap_or_default()
+            )));
+        }
+        let itself = self.inner.endpoints.iter().find(|endpoint| !endpoint.host.is_mirror);
+        if let Some(itself) = itself {
+            places::may_lead(&itself.host.base, &to).map_err(malformed)?;
+        }
+        Ok((self.inner.registry.stranger(&to)?, to))
     }
 
     /// Whom to ask, in order.
@@ -326,7 +360,7 @@ impl Endpoint {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let answer = self.follow(call, self.request(call, build, held)?).await?;
         // Only a challenge of the very origin that was meant counts: another's gets nothing.
-        if answer.status() != StatusCode::UNAUTHORIZED || !self.is_ours(answer.url()) {
+        if answer.status() != StatusCode::UNAUTHORIZED || !self.is_ours(answer.url()) || self.is_stranger {
             return Ok((answer, false));
         }
         let Some(authorization) = self.authorize(call, &answer).await? else { return Ok((answer, false)) };

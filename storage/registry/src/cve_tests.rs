@@ -57,7 +57,6 @@ async fn another() -> FaultyRegistry {
     FaultyRegistry::start().await.expect("listens")
 }
 
-/// Layers with urls of a stranger's: they are not followed, nobody there is asked.
 #[tokio::test]
 async fn cve_2020_15157_what_a_challenge_of_another_host_says_is_not_done() {
     let (world, other) = (World::new().await, another().await);

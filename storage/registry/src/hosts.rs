@@ -278,7 +278,7 @@ impl Draft {
 }
 
 impl Host {
-    fn new(base: Url, tls: Tls) -> Self {
+    pub(crate) fn new(base: Url, tls: Tls) -> Self {
         let capabilities = vec![Capability::Pull, Capability::Resolve, Capability::Push];
         Self { base, capabilities, headers: HeaderMap::new(), tls, is_mirror: false }
     }

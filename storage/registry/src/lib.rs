@@ -27,6 +27,8 @@ pub fn install_crypto_provider() {
 #[cfg(test)]
 mod cve_tests;
 #[cfg(test)]
+mod elsewhere_tests;
+#[cfg(test)]
 mod faults_tests;
 #[cfg(test)]
 mod tests;

@@ -80,6 +80,18 @@ impl Repository {
         first_of!(self, Capability::Pull, |endpoint| blob(endpoint, &what, descriptor, offset))
     }
 
+    /// The same from an address that a manifest names for a layer that may not be given on (REM-8). Nothing of ours goes there: no secret, no header of
+    /// the registry's settings, no client certificate; a challenge is not answered (CVE-2020-15157).
+    pub async fn fetch_elsewhere(&self, url: &str, descriptor: &Descriptor, offset: u64) -> Result<Fetch> {
+        if offset >= descriptor.size && offset > 0 {
+            return Ok(Fetch { offset, stream: futures::stream::empty().boxed() });
+        }
+        let what = self.name_of(descriptor);
+        let (endpoint, url) = self.stranger(&what, url)?;
+        let what = format!("{what} at {}", endpoint.name());
+        stream(&endpoint, &what, descriptor, &url, offset).await
+    }
+
     fn object(&self) -> Result<String> {
         let reference = self.reference();
         reference
@@ -174,12 +186,22 @@ async fn small(endpoint: &Endpoint, what: &str, descriptor: &Descriptor) -> Resu
 }
 
 async fn blob(endpoint: &Endpoint, what: &str, descriptor: &Descriptor, offset: u64) -> Result<Fetch> {
-    let call = Call::pull(endpoint, what);
     let kind = if is_document(&descriptor.media_type) { "manifests" } else { "blobs" };
     let url = endpoint.url(&format!("{kind}/{}", descriptor.digest));
+    stream(endpoint, what, descriptor, &url, offset).await
+}
+
+async fn stream(
+    endpoint: &Endpoint,
+    what: &str,
+    descriptor: &Descriptor,
+    url: &Url,
+    offset: u64,
+) -> Result<Fetch> {
+    let call = Call::pull(endpoint, what);
     let ranged = match offset {
         0 => None,
-        _ => part(endpoint, &call, &url, offset).await?,
+        _ => part(endpoint, &call, url, offset).await?,
     };
     let (begin, answer) = match ranged {
         Some(ranged) => ranged,

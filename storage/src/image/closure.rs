@@ -8,7 +8,8 @@ use bosun_types::content::Descriptor;
 use bosun_types::platform::Platform;
 
 use super::{
-    ImageError, Index, IndexEntry, MANIFEST_BYTES_MAX, Parsed, children, choose, parse_manifest_or_index,
+    ImageError, Index, IndexEntry, MANIFEST_BYTES_MAX, Parsed, children, choose, media_type,
+    parse_manifest_or_index,
 };
 
 /// Indexes inside indexes; deeper than this is an attack.
@@ -57,7 +58,7 @@ pub enum ClosureError<E> {
 pub type Read<'a, E> = &'a dyn Fn(&Digest, usize) -> Result<Vec<u8>, E>;
 
 /// Walks from `target` down, each blob once, a document before what it points at. `has` tells whether a blob is
-/// there.
+/// there. A layer that may not be given on is left out when it is not.
 pub fn closure<E>(
     target: &Descriptor,
     platforms: &Platforms,
@@ -102,6 +103,10 @@ impl<E> Walk<'_, E> {
         let by = format!("{kind} {}", descriptor.digest);
         match parsed {
             Parsed::Manifest(_) => below.iter().enumerate().try_for_each(|(position, child)| {
+                // Whoever has the manifest has the addresses of what may not be given on.
+                if media_type::is_non_distributable(&child.media_type) && !(self.has)(&child.digest) {
+                    return Ok(());
+                }
                 self.require(child, &by)?;
                 self.leaf(child, if position == 0 { "config" } else { "layer" });
                 Ok(())
@@ -170,8 +175,8 @@ mod tests {
 
     use super::*;
     use crate::compression::Compression;
+    use crate::image::digest_of;
     use crate::image::writer::{BuiltImage, Dialect, ImageBuilder, LayerBuilder};
-    use crate::image::{digest_of, media_type};
 
     fn image(platform: &str) -> BuiltImage {
         let layer = LayerBuilder::new().file(platform, 0o644, b"x").build(Compression::Gzip).unwrap();

@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use super::{CONFIG_BYTES_MAX, ImageError, LAYERS_MAX, MANIFEST_BYTES_MAX, Result, media_type};
 
+/// Addresses of one layer that are tried.
+const URLS_MAX: usize = 8;
+
 /// One image: its config and its layers, lowest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -19,7 +22,12 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// Where layers are that may not be given on.
+    pub elsewhere: Elsewhere,
 }
+
+/// Addresses outside of the registry, by what is there.
+pub type Elsewhere = BTreeMap<Digest, Vec<String>>;
 
 /// Several images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +98,8 @@ pub struct ImageProcess {
     pub volumes: Vec<String>,
 }
 
-/// A descriptor as documents write it. `urls` and `data` are not read: bytes come from the registry that was named
-/// (CVE-2020-15157), and are verified.
+/// A descriptor as documents write it. `urls` count for layers alone that may not be given on: everything else comes from the registry that was
+/// named (CVE-2020-15157). `data` is not read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawDescriptor {
@@ -100,6 +108,7 @@ struct RawDescriptor {
     size: i64,
     platform: Option<RawPlatform>,
     annotations: Option<BTreeMap<String, String>>,
+    urls: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -197,11 +206,17 @@ fn manifest(media_type: String, raw: RawDocument) -> Result<Manifest> {
             format!("it has {} layers, at most {LAYERS_MAX} work", layers.len()),
         ));
     }
-    Ok(Manifest {
-        media_type,
-        config: descriptor(config)?.0,
-        layers: layers.into_iter().map(|layer| Ok(descriptor(layer)?.0)).collect::<Result<_>>()?,
-    })
+    let mut elsewhere = Elsewhere::new();
+    let mut layer = |mut raw: RawDescriptor| -> Result<Descriptor> {
+        let urls = raw.urls.take().unwrap_or_default();
+        let layer = descriptor(raw)?.0;
+        if media_type::is_non_distributable(&layer.media_type) && !urls.is_empty() {
+            elsewhere.insert(layer.digest, urls.into_iter().take(URLS_MAX).collect());
+        }
+        Ok(layer)
+    };
+    let layers = layers.into_iter().map(&mut layer).collect::<Result<_>>()?;
+    Ok(Manifest { media_type, config: descriptor(config)?.0, layers, elsewhere })
 }
 
 fn index(media_type: String, raw: RawDocument) -> Result<Index> {

@@ -1,5 +1,6 @@
 //! Writes an image archive: an OCI layout as a tar stream (IEX-1), readable as a `docker save` archive too (IEX-6). Each
-//! blob's digest is verified while it is copied; memory stays bounded whatever the images hold.
+//! blob's digest is verified while it is copied; memory stays bounded whatever the images hold. Layers that may not be
+//! given on are in it if they are here, unless they are to be left out: who imports it has their addresses.
 //!
 //! ```text
 //! blobs/sha256/<hex>   0444, each once, by digest
@@ -116,6 +117,8 @@ pub struct ExportOptions<'a> {
     pub platforms: Platforms,
     /// A `manifest.json` for docker too: every image must then have one manifest for the platform.
     pub docker: bool,
+    /// Leave out layers that may not be given on.
+    pub skip_non_distributable: bool,
     /// Whether the exporting namespace has a blob: others' do not count.
     pub known: &'a dyn Fn(&Digest) -> bool,
     /// Told each blob before the first byte is written.
@@ -136,8 +139,11 @@ pub fn write_archive(
     let mut members: BTreeMap<Digest, Member> = BTreeMap::new();
     let mut docker = Vec::new();
     for image in images {
-        let found =
+        let mut found =
             closure(&image.target, &options.platforms, &has, &read).map_err(|error| of(image, error))?;
+        if options.skip_non_distributable {
+            found.retain(|member| !media_type::is_non_distributable(&member.descriptor.media_type));
+        }
         if options.docker {
             docker.push(docker_item(image, &found, store)?);
         }
@@ -243,6 +249,10 @@ fn docker_item(image: &ExportImage, members: &[Member], store: &ContentStore) ->
     let Parsed::Manifest(parsed) = parsed else { return Err(refuse("its manifest is an index")) };
     if !media_type::is_config(&parsed.config.media_type) {
         return Err(refuse("its config is not an image's"));
+    }
+    let is_written = |layer: &Descriptor| members.iter().any(|it| it.descriptor.digest == layer.digest);
+    if !parsed.layers.iter().all(is_written) {
+        return Err(refuse("docker reads no archive from which layers are left out"));
     }
     // Docker knows images by tag alone.
     let tags: Vec<&str> =

@@ -58,6 +58,12 @@ pub fn compression_of_new_layer(media_type: &str) -> Option<Compression> {
     }
 }
 
+/// Whether it names a layer that may not be given on ("foreign"): who pulls it has it from addresses of its own.
+pub fn is_non_distributable(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
+
 /// Whether it names a layer that can be unpacked (DIF-2), the non-distributable ("foreign") ones included.
 pub fn is_layer(media_type: &str) -> bool {
     let known = [

@@ -176,6 +176,29 @@ fn a_config_of_docker_with_nulls_is_read() {
     assert!(parse_config(b"{}").expect_err("no rootfs").to_string().contains("rootfs"));
 }
 
+/// Addresses count for what may not be given on alone, and only so many.
+#[test]
+fn rem_8_addresses_are_read_for_layers_that_may_not_be_given_on() {
+    let layer = |letter: char, media_type: &str, urls: &[String]| {
+        serde_json::json!({ "mediaType": media_type, "size": 7, "urls": urls,
+            "digest": format!("sha256:{}", letter.to_string().repeat(64)) })
+    };
+    let address = |number: usize| format!("https://files.example/{number}");
+    let many: Vec<String> = (0..100).map(address).collect();
+    let docker = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let oci = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+    let manifest = serde_json::json!({ "schemaVersion": 2, "config": layer('a', media_type::OCI_CONFIG, &many),
+        "layers": [layer('b', docker, &many), layer('c', oci, &many[..1]), layer('d', oci, &[]),
+            layer('e', media_type::OCI_LAYER_GZIP, &many)] });
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let Parsed::Manifest(manifest) = parse_manifest_or_index(&bytes, "").unwrap() else { panic!("an index") };
+    let told: Vec<(&Digest, usize)> =
+        manifest.elsewhere.iter().map(|(digest, urls)| (digest, urls.len())).collect();
+    assert_eq!(told, [(&manifest.layers[0].digest, 8), (&manifest.layers[1].digest, 1)]);
+    assert!(media_type::is_non_distributable(docker) && media_type::is_layer(docker));
+    assert!(!media_type::is_non_distributable("application/x.foreign.tar"));
+}
+
 #[test]
 fn img_7_media_types() {
     for layer in [

@@ -303,6 +303,7 @@ fn intents() -> Vec<Intent> {
         image: Some(ImageName::new("local/redis:7").expect("good")),
         platform: None,
         plain_http: false,
+        non_distributable: true,
     };
     let object = ObjectRequest {
         reference: request.reference.clone(),

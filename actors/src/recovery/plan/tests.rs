@@ -42,7 +42,7 @@ fn checkpoint(nonce: &str, recorded: bool) -> Intent {
 fn intents(nonce: &str, directory: u64) -> [Intent; 16] {
     let (snapshotter, nonce) = (OVERLAY.to_owned(), nonce.to_owned());
     let reference = "registry.example/a:1".parse::<Reference>().expect("valid");
-    let push = PushRequest { reference: reference.clone(), image: None, platform: None, plain_http: false };
+    let push = PushRequest::new(reference.clone());
     let digest = bosun_types::Digest::from_bytes([1; 32]);
     let object = ObjectRequest { reference, digest, media_type: String::new(), plain_http: false };
     [

@@ -21,8 +21,12 @@ pub async fn example(client: &Client, reference: &Reference) -> Result<()> {
     assert!(push.progress().await?.parts.iter().all(|part| part.offset == part.total || part.offset == 0));
 
     // An archive out, and in again.
-    let request =
-        ExportRequest { images: vec![image.name.clone()], platforms: Platforms::Host, docker: false };
+    let request = ExportRequest {
+        images: vec![image.name.clone()],
+        platforms: Platforms::Host,
+        docker: false,
+        skip_non_distributable: false,
+    };
     let mut export = transfers.export(request).await?;
     let mut import = transfers.import(ImportRequest::default()).await?;
     while let Some(bytes) = export.next().await? {

@@ -74,6 +74,42 @@ fn cve_2021_32760_cve_2026_33056_no_mode_or_owner_changes_through_a_link() {
     assert!(fs::symlink_metadata(world.at("link")).unwrap().is_dir());
 }
 
+/// CVE-2025-47290: somebody swaps a directory for a link between the look and the write.
+#[test]
+fn cve_2025_47290_a_directory_that_is_swapped_for_a_link_meanwhile_leads_nowhere() {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    let world = World::new();
+    let (outside, link) = (world.directory.path().join("outside"), world.directory.path().join("link"));
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink(&outside, &link).unwrap();
+    fs::create_dir(world.at("d")).unwrap();
+    let archive = || {
+        let files = (0..40).fold(Tar::new(), |tar, number| {
+            tar.directory("d").file(&format!("d/{number}"), b"x").symlink(&format!("d/l{number}"), "/x")
+        });
+        files.hard_link("d/hard", "d/1").directory("d/sub")
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let directory = world.at("d");
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                // The unpacker replaces a link by the directory that the archive has: then there is nothing to swap.
+                let _ = renameat2(AT_FDCWD, &directory, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE);
+            }
+        });
+        for _ in 0..50 {
+            // Whether it succeeds depends on the moment.
+            let _ = archive().unpack(&world.root());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "nothing was made outside");
+    assert_eq!(fs::metadata(&outside).unwrap().permissions().mode() & 0o777, 0o700, "nor changed there");
+    assert_eq!(fs::read(world.directory.path().join("secret")).unwrap(), b"untouched");
+}
+
 #[test]
 fn a_file_is_not_written_through_a_link() {
     let world = World::new();

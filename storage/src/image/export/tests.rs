@@ -44,8 +44,14 @@ impl World {
         docker: bool,
     ) -> Result<Vec<u8>, ExportError> {
         let mut archive = Vec::new();
-        let options =
-            ExportOptions { platforms, docker, known: &|_| true, found: &|_| {}, progress: &|_, _| {} };
+        let options = ExportOptions {
+            platforms,
+            docker,
+            skip_non_distributable: false,
+            known: &|_| true,
+            found: &|_| {},
+            progress: &|_, _| {},
+        };
         write_archive(images, &self.content, &options, &mut archive).map(|()| archive)
     }
 
@@ -189,6 +195,7 @@ fn another_namespaces_blobs_do_not_get_out() {
     let options = ExportOptions {
         platforms: Platforms::All,
         docker: false,
+        skip_non_distributable: false,
         known: &|digest| *digest != layer,
         found: &|_| {},
         progress: &|_, _| {},
@@ -206,6 +213,7 @@ fn progress_tells_every_blob_and_its_bytes() {
     let options = ExportOptions {
         platforms: Platforms::All,
         docker: false,
+        skip_non_distributable: false,
         known: &|_| true,
         found: &|member| *found.borrow_mut() += member.descriptor.size,
         progress: &|member, bytes| {

@@ -70,7 +70,10 @@ impl<'a> Check<'a> {
         let by = format!("manifest {digest}");
         self.require(&manifest.config, &by)?;
         for layer in &manifest.layers {
-            self.require(layer, &by)?;
+            // One that may not be given on may be left out of archives.
+            if self.is_present(&layer.digest) || !media_type::is_non_distributable(&layer.media_type) {
+                self.require(layer, &by)?;
+            }
         }
         if media_type::is_config(&manifest.config.media_type) {
             let config = parse_config(&self.archive.read(&manifest.config.digest, CONFIG_BYTES_MAX)?)?;
