@@ -15,8 +15,12 @@ mod client;
 mod container;
 #[path = "../../protocol/client/examples/tour/content.rs"]
 mod content;
+#[path = "../../protocol/client/examples/tour/copies.rs"]
+mod copies;
 #[path = "../../protocol/client/examples/tour/events.rs"]
 mod events;
+#[path = "../../protocol/client/examples/tour/groups.rs"]
+mod groups;
 #[path = "../../protocol/client/examples/tour/image.rs"]
 mod image;
 #[path = "../../protocol/client/examples/tour/io.rs"]
@@ -64,7 +68,9 @@ examples! {
     example_of_a_client: |world, client, image| client::example(ConnectOptions::address(&world.address().to_string_lossy()));
     example_of_a_container: |world, client, image| container::example(&client, &image);
     example_of_content: |world, client, image| content::example(&client);
+    example_of_copies: |world, client, image| copies::example(&client, &image);
     example_of_events: |world, client, image| events::example(&client);
+    example_of_groups: |world, client, image| groups::example(&client, &image);
     example_of_an_image: |world, client, image| image::example(&client, &image);
     example_of_io: |world, client, image| io::example(&client, &image, &world.path("fifos"));
     example_of_leases: |world, client, image| leases::example(&client);

@@ -9,6 +9,7 @@ use bosun_registry::testing::{Fault, FaultyRegistry};
 use bosun_storage::image::digest_of;
 use bosun_tests::client::{import, logged, namespace, shell};
 use bosun_tests::fixture;
+use bosun_tests::invariants::shim_of;
 use bosun_tests::world::{World, eventually};
 use bosun_types::event::{Event, EventDelivery, EventStart};
 use bosun_types::reference::Reference;
@@ -199,5 +200,56 @@ async fn a_daemon_that_does_not_come_back_is_told_to_all_that_is_open_and_nothin
     let _daemon = world.start();
     world.recovered(&world.client().await).await;
     task.kill(9, false).await.expect("is killed");
+    world.check(&client).await;
+}
+
+/// What the daemon says of calls whose callers have left.
+fn left(world: &World, method: &str, then: &str) -> bool {
+    let (method, told) = (format!("method=\"{method}\""), format!("left by its caller: {then}"));
+    world.log().lines().any(|line| line.contains(&method) && line.contains(&told))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dropped_future_or_stream_ends_at_the_daemon_and_so_does_a_call_over_its_deadline() {
+    let world = World::new();
+    let _daemon = world.start_with(&[("RUST_LOG", "info,bosun_edge=debug")]);
+    let client = world.client().await;
+    let task = open_container(&client).await;
+    let waiting = tokio::spawn({
+        let task = task.clone();
+        async move { task.wait().await }
+    });
+    let start = EventStart::Sequence(u64::from(u32::MAX));
+    let stream = client.events().subscribe(EventFilter::default(), start).await.expect("subscribes");
+    let attach = AttachRequest { from: AttachFrom::Replay(0), overflow: Overflow::DropOldest };
+    let idle = shell("idle", "trap 'exit 0' TERM; while :; do sleep 0.05; done");
+    namespace(&client).run(RunRequest { container: idle, task: logged() }).await.expect("runs");
+    let quiet = namespace(&client).container(id("idle")).task();
+    let live = quiet.init().attach(attach).await.expect("attaches");
+    let follow = LogRequest { follow: true, ..LogRequest::default() };
+    let log = quiet.logs(follow).await.expect("has a log");
+    // They wait at the daemon, and none of them is over by itself.
+    tokio::task::yield_now().await;
+    waiting.abort();
+    drop((stream, live, log));
+    for method in ["process.wait", "event.next", "process.attach.next", "task.logs.next"] {
+        eventually(&format!("{method} to end"), async || left(&world, method, "it ends")).await;
+    }
+    // What a hung shim holds up is left when its time is over; the daemon says so, and serves on.
+    let hurried = ConnectOptions {
+        call_deadline: Duration::from_millis(300),
+        ..ConnectOptions::address(&world.address().to_string_lossy())
+    };
+    let hurried = Client::connect(hurried).await.expect("connects");
+    let shim = shim_of(quiet.pid().await.expect("known"));
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).expect("is stopped");
+    let late = namespace(&hurried).container(id("idle")).task().pids().await.expect_err("hangs");
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGCONT).expect("goes on");
+    assert_eq!(late.class, ErrorClass::DeadlineExceeded, "{late}");
+    eventually("the call to be left", async || left(&world, "task.pids", "its work goes on")).await;
+    for task in [&task, &quiet] {
+        task.kill(15, false).await.expect("is asked to end");
+        task.wait().await.expect("ends");
+    }
     world.check(&client).await;
 }

@@ -425,3 +425,29 @@ fn resident(pid: u32) -> u64 {
     let pages: u64 = statm.split(' ').nth(1).expect("resident").parse().expect("a number");
     pages * 4096
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_from_a_time_begins_with_the_first_event_of_that_time_or_later() {
+    let world = World::new();
+    let daemon = world.start();
+    let client = world.client().await;
+    for number in 0..5 {
+        let topic = format!("/times/{number}");
+        client.events().publish(NamespaceName::default_name(), topic, payload("x")).await.expect("publishes");
+    }
+    daemon.kill();
+    let _daemon = world.start();
+    let told = events(&client).await;
+    for (position, record) in told.iter().enumerate() {
+        for (time, first) in [(record.at.0, position), (record.at.0 + 1, position + 1)] {
+            // Of several at the same time, the first.
+            let wanted = told.iter().position(|other| other.at.0 >= time).unwrap_or(told.len());
+            assert!(wanted <= first, "times grow with positions");
+            let Some(wanted) = told.get(wanted) else { continue };
+            let start = EventStart::Time(Timestamp(time));
+            let mut stream =
+                client.events().subscribe(EventFilter::default(), start).await.expect("subscribes");
+            assert_eq!(next(&mut stream).await.sequence, wanted.sequence, "from {time}");
+        }
+    }
+}

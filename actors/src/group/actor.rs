@@ -39,6 +39,12 @@ struct Data {
     stoppers: Vec<Ask>,
 }
 
+/// Around the commit of each decision: `group.<decision>.before` and `.after`.
+fn point(decision: &str, side: &str) -> Result<()> {
+    let name = format!("group.{decision}.{side}");
+    bosun_faults::point(&name).map_err(|fault| Error::internal(fault.to_string()))
+}
+
 /// A group as a child of its namespace's `groups`.
 pub(crate) fn spec(core: &Shared, namespace: &NamespaceName, name: &GroupName) -> ChildSpec {
     let (core, namespace, name) = (core.clone(), namespace.clone(), name.clone());
@@ -155,6 +161,8 @@ impl Data {
             tracing::info!(group = %record.spec.name, ?news, "group");
             batch.publish(&record.namespace, self.event(news));
         }
+        let decision = decide::word(&self.record.state.phase, &record.state.phase);
+        point(decision, "before")?;
         self.core.commit(batch).await?;
         let has_moved = record.state.phase.status() != self.record.state.phase.status();
         self.record = record;
@@ -165,7 +173,7 @@ impl Data {
                 &MemberName::Group(self.record.spec.name.clone()),
             );
         }
-        Ok(())
+        point(decision, "after")
     }
 
     fn event(&self, news: &News) -> Event {

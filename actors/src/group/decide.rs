@@ -108,6 +108,21 @@ enum Turn {
     Rest,
 }
 
+/// What a change of the phase decides, in a word: the crash point at its commit is named by it.
+pub(super) const fn word(before: &GroupPhase, after: &GroupPhase) -> &'static str {
+    use GroupPhase as P;
+    match (before, after) {
+        (P::Stopped | P::Failed { .. }, P::Starting(_)) => "start",
+        (P::Starting(_), P::Up) => "up",
+        (P::Up, P::Starting(_)) => "restart",
+        (P::Starting(_) | P::Up, P::Stopping { failure: None }) => "stop",
+        (P::Starting(_) | P::Up, P::Stopping { failure: Some(_) }) => "escalate",
+        (_, P::Stopped) => "down",
+        (_, P::Failed { .. }) => "failed",
+        _ => "progress",
+    }
+}
+
 /// Decides; `seen` has one entry for each member, in order.
 pub(crate) fn next(spec: &GroupSpec, before: &GroupState, seen: &[Seen], now: Timestamp) -> Decided {
     let (mut state, mut news) = (before.clone(), Vec::new());

@@ -82,6 +82,10 @@ impl Container {
 }
 
 /// A copy that is being read.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/copies.rs")]
+/// ```
 pub struct CopyStream {
     bytes: Incoming<Bytes>,
     ended: Arc<AtomicBool>,

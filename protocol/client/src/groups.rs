@@ -10,6 +10,10 @@ use crate::driver::Driver;
 use crate::failure::answer;
 
 /// The groups of one namespace.
+///
+/// ```no_run
+#[doc = include_str!("../examples/tour/groups.rs")]
+/// ```
 #[derive(Clone)]
 pub struct Groups {
     driver: Driver,

@@ -159,6 +159,39 @@ fn take<'a>(
     Ok(Permit { counter, amount })
 }
 
+/// A caller that waits for an answer; one that leaves, by a cancelled call, a deadline or a lost connection, is told in the log with what becomes of its call.
+struct Asked {
+    connection: u64,
+    method: &'static str,
+    then: &'static str,
+    waits: bool,
+}
+
+impl Asked {
+    const fn by(connection: u64, method: &'static str, then: &'static str) -> Self {
+        Self { connection, method, then, waits: true }
+    }
+
+    async fn until<T>(mut self, answer: impl Future<Output = T>) -> T {
+        let answer = answer.await;
+        self.waits = false;
+        answer
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.waits {
+            tracing::debug!(
+                connection = self.connection,
+                method = self.method,
+                "left by its caller: {}",
+                self.then
+            );
+        }
+    }
+}
+
 /// Counts a call of all connections together, for the drain.
 struct Running<'a>(&'a Gauges);
 
@@ -234,7 +267,8 @@ impl Connection {
         // As far as it goes at once, so that calls that came in order reach their actors in order.
         match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready(outcome) => Ok(outcome),
-            Poll::Pending => tokio::task::spawn_local(work)
+            Poll::Pending => Asked::by(self.number, method, "its work goes on")
+                .until(tokio::task::spawn_local(work))
                 .await
                 .map_err(|_| capnp::Error::disconnected("the daemon is shutting down".to_owned())),
         }
@@ -254,7 +288,7 @@ impl Connection {
         {
             return Ok(Err(error));
         }
-        Ok(self.fenced(next_call(), method, work).await)
+        Ok(Asked::by(self.number, method, "it ends").until(self.fenced(next_call(), method, work)).await)
     }
 
     /// Whether the peer may, and the audit log's entry for what changes something. A refusal for want of access is recorded as well.

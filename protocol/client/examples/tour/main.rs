@@ -8,7 +8,9 @@ mod access;
 mod client;
 mod container;
 mod content;
+mod copies;
 mod events;
+mod groups;
 mod image;
 mod io;
 mod leases;
@@ -22,12 +24,14 @@ mod transfers;
 use bosun_client::types::reference::Reference;
 use bosun_client::{Client, ConnectOptions, Error, ImageName, Result};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "access",
     "client",
     "container",
     "content",
+    "copies",
     "events",
+    "groups",
     "image",
     "io",
     "leases",
@@ -66,7 +70,9 @@ async fn run(name: &str, options: &ConnectOptions, client: &Client, image: &str)
         "client" => client::example(options.clone()).await,
         "container" => container::example(client, &image).await,
         "content" => content::example(client).await,
+        "copies" => copies::example(client, &image).await,
         "events" => events::example(client).await,
+        "groups" => groups::example(client, &image).await,
         "image" => image::example(client, &image).await,
         "io" => io::example(client, &image, bosun_client::io::DEFAULT_DIRECTORY.as_ref()).await,
         "leases" => leases::example(client).await,
