@@ -57,7 +57,8 @@ impl Display {
                 let style = ProgressStyle::with_template(&template);
                 let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("++-");
                 for part in &progress.parts {
-                    let bar = bars.entry(part.key.clone()).or_insert_with(|| multi.add(new_bar(part)));
+                    let bar =
+                        bars.entry(part.key.clone()).or_insert_with(|| multi.add(new_bar(part, &style)));
                     draw(bar, &style, part);
                 }
             }
@@ -100,10 +101,9 @@ impl Display {
     }
 }
 
-fn new_bar(part: &PartProgress) -> ProgressBar {
-    let bar = ProgressBar::new(part.total);
-    bar.set_prefix(short(&part.key));
-    bar
+/// Complete before it is anywhere: what is set afterwards draws it as it is by then.
+fn new_bar(part: &PartProgress, style: &ProgressStyle) -> ProgressBar {
+    ProgressBar::new(part.total).with_style(style.clone()).with_prefix(short(&part.key))
 }
 
 /// What a line shows: all of it where there is room, less on a narrow terminal, and never more than a line.

@@ -72,7 +72,7 @@ async fn cli_14_cli_15_a_bar_for_each_layer_with_rate_and_eta_on_a_terminal() {
     for words in place.words() {
         let (code, screen) = Person::with_columns(140, place.command(&words)).ended();
         assert_eq!(code, Some(0), "{words:?}: {screen}");
-        let lines = plain_lines(&screen);
+        let lines = plain_lines(&screen, 140);
         for layer in place.layers() {
             let of_layer: Vec<&String> = lines.iter().filter(|line| line.contains(&layer)).collect();
             let bar = of_layer.iter().find(|line| line.contains(&format!("|{}|", "+".repeat(40))));
@@ -94,7 +94,7 @@ async fn cli_14_narrow_terminals_and_no_color() {
         good(&place.world, &["gc"]);
         let (code, screen) = Person::with_columns(columns, place.command(pull)).ended();
         assert_eq!(code, Some(0), "{screen}");
-        let lines = plain_lines(&screen);
+        let lines = plain_lines(&screen, columns);
         let drawn: Vec<&String> = lines.iter().filter(|line| line.starts_with("layer-")).collect();
         assert!(drawn.iter().any(|line| line.contains(wanted)), "{columns}: {drawn:?}");
         let widest = drawn.iter().map(|line| line.chars().count()).max().expect("some");

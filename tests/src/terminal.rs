@@ -81,23 +81,29 @@ impl Person {
     }
 }
 
-/// What was written without the words that move the cursor and colour; each line that was drawn over is one of its own.
-pub fn plain_lines(screen: &str) -> Vec<String> {
-    let mut text = String::new();
+/// What was written on a terminal of so many columns, without the words that move the cursor and colour; each line that was drawn over is one of its own.
+pub fn plain_lines(screen: &str, columns: u16) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
     let mut characters = screen.chars();
     while let Some(character) = characters.next() {
-        match character {
+        let ends = match character {
+            // ESC [ numbers letter; a colour moves nothing.
             '\x1b' => {
-                // ESC [ numbers letter
-                if characters.next() == Some('[') {
-                    // A colour moves nothing.
-                    if characters.by_ref().find(char::is_ascii_alphabetic) != Some('m') {
-                        text.push('\r');
-                    }
-                }
+                characters.next() == Some('[')
+                    && characters.by_ref().find(char::is_ascii_alphabetic) != Some('m')
             }
-            other => text.push(other),
+            '\r' | '\n' => true,
+            other => {
+                line.push(other);
+                // What is padded to the whole width goes on in the next row without being told.
+                line.chars().count() == usize::from(columns)
+            }
+        };
+        if ends {
+            lines.push(std::mem::take(&mut line));
         }
     }
-    text.split(['\r', '\n']).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    lines.push(line);
+    let lines = lines.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
 }
