@@ -139,9 +139,38 @@ fn devices_by_cdi_and_gpus() {
     let specs = world.path("cdi");
     std::fs::create_dir(&specs).expect("makes");
     std::fs::write(world.path("library"), "driver").expect("writes");
+    let hook = world.path("hook");
+    let script = format!("#!/bin/sh\necho \"$1 $MARK\" > {0}\ncat >> {0}\n", world.path("hooked").display());
+    std::fs::write(&hook, script).expect("writes");
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
     let spec = format!(
-        "cdiVersion: 0.6.0\nkind: nvidia.com/gpu\ncontainerEdits:\n  env: [DRIVER=1]\n  mounts:\n  - hostPath: {}\n    containerPath: /lib/driver\ndevices:\n- name: all\n  containerEdits:\n    deviceNodes:\n    - {{path: /dev/gpu0, hostPath: /dev/null}}\n- name: \"0\"\n  containerEdits:\n    env: [ONE=1]\n",
-        world.path("library").display()
+        "cdiVersion: 0.6.0
+kind: nvidia.com/gpu
+containerEdits:
+  env: [DRIVER=1]
+  additionalGids: [44]
+  hooks:
+  - {{hookName: createRuntime, path: {hook}, args: [hook, called], env: [MARK=here]}}
+  mounts:
+  - hostPath: {library}
+    containerPath: /lib/driver
+devices:
+- name: all
+  containerEdits:
+    additionalGids: [109]
+    mounts:
+    - {{hostPath: none, containerPath: /scratch, type: tmpfs, options: [size=64k]}}
+    deviceNodes:
+    - {{path: /dev/gpu0, hostPath: /dev/null}}
+- name: \"0\"
+  containerEdits:
+    env: [ONE=1]
+- name: newer
+  containerEdits:
+    netDevices: [{{hostInterfaceName: eth0, name: eth0}}]
+",
+        hook = hook.display(),
+        library = world.path("library").display()
     );
     std::fs::write(specs.join("gpu.yaml"), spec).expect("writes");
     let _daemon = world.start_with_words(&["--cdi-dir", &specs.to_string_lossy()]);
@@ -161,6 +190,31 @@ fn devices_by_cdi_and_gpus() {
     assert_eq!(text(&all.stdout), "driver1:3\n1\n", "{}", text(&all.stderr));
     let both = run(&["--device", "nvidia.com/gpu=0", "--gpus", "all"]);
     assert_eq!(text(&both.stdout), "driver1:3\n11\n", "{}", text(&both.stderr));
+    let hooked = std::fs::read_to_string(world.path("hooked")).expect("the hook was called");
+    let (first, state) = hooked.split_once('\n').expect("two lines");
+    assert_eq!(first, "called here");
+    let state: serde_json::Value = serde_json::from_str(state).expect("the state that OCI hooks get");
+    assert!(state["pid"].as_u64().is_some(), "{state}");
+    let groups = good(
+        &world,
+        &[
+            "run",
+            "--rm",
+            "--gpus",
+            "all",
+            "-e",
+            "PATH=/bin",
+            "--rootfs",
+            &rootfs,
+            "/bin/sh",
+            "-c",
+            "id -G; grep -c ' /scratch tmpfs ' /proc/mounts",
+        ],
+    );
+    assert_eq!(groups, "0 44 109\n1\n");
+    let newer = run(&["--device", "nvidia.com/gpu=newer"]);
+    assert_eq!(newer.status.code(), Some(125), "what it lacks is not left out");
+    assert!(text(&newer.stderr).contains("netDevices"), "{}", text(&newer.stderr));
     let unknown = run(&["--gpus", "2"]);
     assert_eq!(unknown.status.code(), Some(125));
     assert!(text(&unknown.stderr).contains("nvidia.com/gpu=1"), "{}", text(&unknown.stderr));
