@@ -5,6 +5,7 @@ mod collect;
 mod commits;
 mod copies;
 mod cursor;
+mod decisions;
 mod deeds;
 mod disk_full;
 mod groups;
