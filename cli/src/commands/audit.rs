@@ -1,5 +1,7 @@
 //! `bosun audit`.
 
+use std::collections::BTreeMap;
+
 use bosun_types::access::{AuditQuery, AuditRecord, AuditResult};
 
 use super::sockets::{user_name, user_of};
@@ -31,12 +33,17 @@ pub async fn audit(context: &Context, options: &Audit) -> anyhow::Result<()> {
     if context.json {
         return records.iter().try_for_each(output::json_line);
     }
-    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+    // Few users in many lines: each is looked up once, which for one that no file has starts a program.
+    let mut names: BTreeMap<u32, String> = BTreeMap::new();
+    let rows: Vec<Vec<String>> = records
+        .iter()
+        .map(|record| row(record, names.entry(record.uid).or_insert_with(|| user_name(record.uid))))
+        .collect();
     output::table(&["TIME", "USER", "PID", "SOCKET", "CALL", "SUBJECT", "RESULT"], &rows);
     Ok(())
 }
 
-fn row(record: &AuditRecord) -> Vec<String> {
+fn row(record: &AuditRecord, user: &str) -> Vec<String> {
     let result = match &record.result {
         AuditResult::Begun => "begun".to_owned(),
         AuditResult::Done { .. } => "done".to_owned(),
@@ -44,7 +51,7 @@ fn row(record: &AuditRecord) -> Vec<String> {
     };
     vec![
         record.at.to_string(),
-        user_name(record.uid),
+        user.to_owned(),
         record.pid.to_string(),
         record.socket.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         record.call.clone(),

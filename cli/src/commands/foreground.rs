@@ -45,6 +45,11 @@ impl Session {
         Ok(Self { pump: Some(pump), terminal: ends.terminal, interactive: ends.stdin, _raw: raw })
     }
 
+    /// Of a process whose streams go nowhere: what is left are its signals and its exit code.
+    fn without_streams() -> Self {
+        Self { pump: None, terminal: false, interactive: false, _raw: None }
+    }
+
     /// Stays with the process until it has ended and its output is written; its exit code.
     pub async fn attend(
         &mut self,
@@ -89,19 +94,19 @@ impl Session {
 pub struct Foreground {
     /// What the daemon is told of them.
     pub stdio: Stdio,
-    session: Option<Session>,
+    session: Session,
 }
 
 impl Foreground {
     /// Opens our side.
     pub fn prepare(context: &Context, streams: &Streams, tty: bool) -> anyhow::Result<Self> {
         if streams.null_io {
-            return Ok(Self { stdio: Stdio::default(), session: None });
+            return Ok(Self { stdio: Stdio::default(), session: Session::without_streams() });
         }
         let ends = if tty { Ends::terminal() } else { Ends::output() };
         let fifos = Fifos::create(&context.fifo_directory, Ends { stdin: streams.interactive, ..ends })?;
         let stdio = Stdio { log: log::target(&streams.log_opt)?, ..fifos.stdio() };
-        Ok(Self { stdio, session: Some(Session::prepare(fifos)?) })
+        Ok(Self { stdio, session: Session::prepare(fifos)? })
     }
 
     /// Stays until it has ended; its exit code.
@@ -110,15 +115,7 @@ impl Foreground {
         process: &Process,
         exit: impl Future<Output = Exit>,
     ) -> anyhow::Result<u8> {
-        match &mut self.session {
-            Some(session) => session.attend(process, exit).await,
-            None => {
-                let followers = Followers::of(process, false);
-                let exit = exit.await;
-                drop(followers);
-                Ok(u8::try_from(exit?.code()).unwrap_or(u8::MAX))
-            }
-        }
+        self.session.attend(process, exit).await
     }
 }
 

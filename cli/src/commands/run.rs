@@ -67,9 +67,28 @@ pub fn task_of(streams: &Streams) -> TaskRequest {
     }
 }
 
+/// Whether what a task writes is kept, as far as its streams say.
+pub const fn keeps_log(streams: &Streams) -> bool {
+    !streams.no_log && !streams.null_io
+}
+
 /// What is removed at its end needs no log: somebody reads it here.
 const fn logs_to_file(options: &Run) -> bool {
-    !options.streams.no_log && !options.streams.null_io && !options.rm
+    keeps_log(&options.streams) && !options.rm
+}
+
+/// Streams of a task that we leave, and whether what it writes goes into its log file.
+pub fn left_alone(streams: &Streams, tty: bool) -> anyhow::Result<(Stdio, bool)> {
+    let mut stdio = match streams.interactive {
+        true => attach::stdio(tty),
+        false => Stdio { terminal: tty, ..Stdio::default() },
+    };
+    stdio.log = log::target(&streams.log_opt)?;
+    let log_to_file = match &streams.log_uri {
+        Some(uri) => log::to_uri(uri, &mut stdio)?,
+        None => keeps_log(streams),
+    };
+    Ok((stdio, log_to_file))
 }
 
 /// On our terminal, until it ends or we detach. Attached before it starts, we miss nothing.
@@ -110,16 +129,8 @@ pub async fn on_terminal(
 
 async fn detached(context: &Context, options: &Run, container: ContainerRequest) -> anyhow::Result<u8> {
     let id = container.id.clone();
-    let (streams, tty) = (&options.streams, options.container.tty);
-    let mut stdio = match streams.interactive {
-        true => attach::stdio(tty),
-        false => Stdio { terminal: tty, ..Stdio::default() },
-    };
-    stdio.log = log::target(&streams.log_opt)?;
-    let log_to_file = match &streams.log_uri {
-        Some(uri) => log::to_uri(uri, &mut stdio)?,
-        None => !streams.no_log && !streams.null_io,
-    };
+    let streams = &options.streams;
+    let (stdio, log_to_file) = left_alone(streams, options.container.tty)?;
     let task = TaskRequest { stdio, log_to_file, ..task_request(options)? };
     match context.namespace().run(RunRequest { container, task }).await {
         Ok(running) => {

@@ -8,7 +8,7 @@ use bosun_types::{ErrorClass, ExecId, signal};
 use serde_json::Value;
 
 use super::foreground::Foreground;
-use super::run::{log, on_terminal, task_of, write_pid_file};
+use super::run::{keeps_log, left_alone, log, on_terminal, task_of, write_pid_file};
 use super::{attach, checkpoint, containers, exec, live};
 use crate::arguments::{Filter, Names, StartTask, Tasks, TasksCommand};
 use crate::context::Context;
@@ -64,17 +64,9 @@ pub async fn start(context: &Context, options: &StartTask) -> anyhow::Result<u8>
         serde_json::from_slice(&container.record().await?.spec).context("the stored spec is JSON")?;
     let tty = spec["process"]["terminal"].as_bool().unwrap_or(false);
     let streams = &options.streams;
-    let request = TaskRequest { log_to_file: !streams.no_log && !streams.null_io, ..task_of(streams) };
+    let request = TaskRequest { log_to_file: keeps_log(streams), ..task_of(streams) };
     if options.detach {
-        let mut stdio = match streams.interactive {
-            true => attach::stdio(tty),
-            false => Stdio { terminal: tty, ..Stdio::default() },
-        };
-        stdio.log = log::target(&streams.log_opt)?;
-        let log_to_file = match &streams.log_uri {
-            Some(uri) => log::to_uri(uri, &mut stdio)?,
-            None => request.log_to_file,
-        };
+        let (stdio, log_to_file) = left_alone(streams, tty)?;
         let request = TaskRequest { stdio, log_to_file, ..request };
         let pid =
             container.create_task(request).await.with_context(about)?.start().await.with_context(about)?;
